@@ -1,0 +1,107 @@
+"""Everything that can go wrong here, as one tree.
+
+ConnectBotError
+├── Fault                   something is wrong
+│   ├── SettingsError       an environment variable holds a value that cannot be used
+│   ├── MalformedEvent      an entry of the stream is not an event
+│   ├── UnreadableValue     a cached value is not of a form that we admit
+│   ├── RedisUnavailable    Redis does not answer, or answers that it cannot serve now
+│   ├── BacklogFull         the stream holds as many waiting events as it may
+│   ├── FenceLost           another worker has taken over the entries of this one
+│   ├── EmbeddedRedisError  no Redis server could be found or started
+│   └── JavaServiceError    the matching service did not give a result
+│       ├── JavaServiceUnavailable  it may give one later
+│       └── JavaServiceRefused      it never will, for this request
+└── Answer                  not a fault: what a handler asks for instead of being done
+    ├── Later               try this event again after a while
+    └── Never               put this event with the dead letters
+"""
+
+from __future__ import annotations
+
+
+class ConnectBotError(Exception):
+    """The root: catching it catches all that this package raises on purpose."""
+
+
+class Fault(ConnectBotError):
+    """Something is wrong."""
+
+
+class SettingsError(Fault):
+    """An environment variable holds a value that cannot be used."""
+
+
+class MalformedEvent(Fault):
+    """An entry of the stream is not an event; the message says what is wrong with it."""
+
+
+class UnreadableValue(Fault):
+    """A cached value is not of a form that we admit, for example a pickle that names a class."""
+
+
+class RedisUnavailable(Fault):
+    """Redis does not answer, or answers that it cannot serve now."""
+
+
+class BacklogFull(Fault):
+    """The stream holds as many waiting events as it may; nothing was published."""
+
+
+class FenceLost(Fault):
+    """Another worker has taken over the entries of this one; nothing was written."""
+
+
+class EmbeddedRedisError(Fault):
+    """No Redis server could be found or started on this machine."""
+
+
+class JavaServiceError(Fault):
+    """The matching service did not give a result.
+
+    ``reason`` is a short word for machines, such as ``"timeout"``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class JavaServiceUnavailable(JavaServiceError):
+    """The service may give a result later.
+
+    ``retry_after_seconds`` is what the service itself asked for, when it did.
+    """
+
+    def __init__(self, reason: str, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(reason, message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class JavaServiceRefused(JavaServiceError):
+    """The service will never give a result for this request."""
+
+
+class Answer(ConnectBotError):
+    """Not a fault: what a handler asks for instead of being done."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Later(Answer):
+    """Try this event again after a while.
+
+    ``delay_seconds`` is how long at least; ``None`` takes the usual backoff. ``counted`` says whether this
+    try counts as one of ``CONNECTBOT_MAX_ATTEMPTS``: not when the target is known to be down.
+    """
+
+    def __init__(self, reason: str, *, delay_seconds: float | None = None, counted: bool = True) -> None:
+        super().__init__(reason)
+        self.delay_seconds = delay_seconds
+        self.counted = counted
+
+
+class Never(Answer):
+    """Put this event with the dead letters: no further try can succeed."""

@@ -1,0 +1,131 @@
+"""Every Redis key, with its type and its lifetime. No other file spells a key.
+
+The keys of the cache (menus, temporary data) belong to Django's cache framework and follow its rule,
+``{KEY_PREFIX}:{VERSION}:{key}``: see `CacheKeys`. All others begin with `Keys.namespace`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The worker's own keys. ``namespace`` is ``connectbot`` except where several installations share a Redis."""
+
+    namespace: str = "connectbot"
+
+    # --- events -------------------------------------------------------------------------------------
+
+    @property
+    def events(self) -> str:
+        """Stream of events; a consumer group a lane. Trimmed by `EventStream.trim`."""
+        return f"{self.namespace}:events"
+
+    @property
+    def dead(self) -> str:
+        """Stream of dead letters. Kept until an operator drops them."""
+        return f"{self.namespace}:events:dead"
+
+    def delayed(self, lane: str) -> str:
+        """Sorted set: entry id → when it is due, in epoch seconds. A member goes when it is released."""
+        return f"{self.namespace}:delayed:{lane}"
+
+    def delayed_entries(self, lane: str) -> str:
+        """Hash: entry id → its fields as msgpack, for each member of `delayed`."""
+        return f"{self.namespace}:delayed:{lane}:entries"
+
+    @property
+    def counters(self) -> str:
+        """Hash: name of a counter → number since the beginning, such as ``unknown_type``."""
+        return f"{self.namespace}:counters"
+
+    # --- consumers ----------------------------------------------------------------------------------
+
+    def fences(self, lane: str) -> str:
+        """Hash: consumer → when it registered. A field goes when the consumer leaves or is taken over."""
+        return f"{self.namespace}:fences:{lane}"
+
+    def lease(self, consumer: str) -> str:
+        """String whose presence proves that the consumer is alive. Lives CONNECTBOT_LEASE_SECONDS."""
+        return f"{self.namespace}:lease:{consumer}"
+
+    # --- users and their menus ----------------------------------------------------------------------
+
+    @property
+    def users(self) -> str:
+        """Hash: user id → version of the newest event about the user, and the role. Kept for known users."""
+        return f"{self.namespace}:users"
+
+    @property
+    def deleted_users(self) -> str:
+        """Sorted set: deleted user → when, in epoch seconds. `events.upkeep` forgets them after a day."""
+        return f"{self.namespace}:users:deleted"
+
+    @property
+    def warm_menus(self) -> str:
+        """Sorted set: user id → when the user's cached menus run out, in epoch seconds."""
+        return f"{self.namespace}:menus:warm"
+
+    # --- temporary data -----------------------------------------------------------------------------
+
+    @property
+    def temp_due(self) -> str:
+        """Sorted set: ``{namespace}:{key}`` → when it expires, in epoch seconds."""
+        return f"{self.namespace}:temp:due"
+
+    def temp_namespace(self, namespace: str) -> str:
+        """Set of the keys alive in one namespace of temporary data. Goes with its last member."""
+        return f"{self.namespace}:temp:keys:{namespace}"
+
+    # --- pub/sub channels of v21 (contract v21) -------------------------------------------------------
+
+    def user_channel(self, user_id: int) -> str:
+        """Channel of what concerns one user."""
+        return f"{self.namespace}:user:{user_id}"
+
+    @property
+    def global_channel(self) -> str:
+        """Channel of what concerns everybody."""
+        return f"{self.namespace}:global"
+
+    def service_channel(self, service: str) -> str:
+        """Channel of one microservice, such as ``matching``."""
+        return f"{self.namespace}:service:{service}"
+
+    # --- beat ---------------------------------------------------------------------------------------
+
+    @property
+    def beat_prefix(self) -> str:
+        """Prefix of redbeat's keys (``redbeat_key_prefix``)."""
+        return f"{self.namespace}:beat:"
+
+    @property
+    def last_tick(self) -> str:
+        """String: when ``temp_data.expire``, the most frequent entry of the schedule, ran last (epoch seconds)."""
+        return f"{self.namespace}:beat:last-tick"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKeys:
+    """Keys inside Django's cache, as Django's default ``KEY_FUNCTION`` makes them."""
+
+    prefix: str = ""
+    version: int = 1
+
+    def physical(self, key: str) -> str:
+        """The key that Redis sees for the cache's ``key``."""
+        return f"{self.prefix}:{self.version}:{key}"
+
+    def menu(self, user_id: int, menu_type: str) -> str:
+        """String: one cached menu (contract v21). Lives MENU_TTL_SECONDS."""
+        return self.physical(f"menu:user:{user_id}:{menu_type}")
+
+    def temp(self, namespace: str, key: str) -> str:
+        """String: one piece of temporary data (contract v21). Lives as long as its writer said."""
+        return self.physical(f"temp:{namespace}:{key}")
+
+
+def user_namespace(user_id: int) -> str:
+    """The namespace of one user's temporary data (contract v21)."""
+    return f"user_{user_id}"

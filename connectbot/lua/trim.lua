@@ -1,0 +1,34 @@
+-- Trims the stream, never above what the slowest lane still needs.
+--
+-- KEYS  1 stream of events
+-- ARGV  1 finished entries to keep
+-- Returns the number of entries removed.
+--
+-- A lane still needs its oldest pending entry, and all that was not delivered to it. "~" lets Redis remove whole
+-- nodes only, which is cheap and leaves a few entries more than asked.
+
+local keep = tonumber(ARGV[1])
+if redis.call("XLEN", KEYS[1]) <= keep then return 0 end
+
+local function earlier(a, b)
+  local a_ms, a_seq = string.match(a, "(%d+)-(%d+)")
+  local b_ms, b_seq = string.match(b, "(%d+)-(%d+)")
+  if tonumber(a_ms) ~= tonumber(b_ms) then return tonumber(a_ms) < tonumber(b_ms) end
+  return tonumber(a_seq) < tonumber(b_seq)
+end
+
+local needed
+for _, info in ipairs(redis.call("XINFO", "GROUPS", KEYS[1])) do
+  local group = {}
+  for at = 1, #info, 2 do group[info[at]] = info[at + 1] end
+  local from = group["last-delivered-id"]
+  if group["pending"] > 0 then from = redis.call("XPENDING", KEYS[1], group["name"])[2] end
+  if not needed or earlier(from, needed) then needed = from end
+end
+if not needed then return 0 end
+
+local behind = #redis.call("XRANGE", KEYS[1], needed, "+", "COUNT", keep + 1)
+if behind > keep then
+  return redis.call("XTRIM", KEYS[1], "MINID", "~", needed)
+end
+return redis.call("XTRIM", KEYS[1], "MAXLEN", "~", keep)

@@ -1,0 +1,159 @@
+"""Settings: read once from the environment or a ``.env`` file, then passed on as one frozen object."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from decouple import AutoConfig, UndefinedValueError
+
+from connectbot.errors import SettingsError
+from connectbot.keys import CacheKeys, Keys
+
+
+def _setting(variable: str, default: Any, meaning: str, *, secret: bool = False) -> Any:
+    """A field of `Settings`: its environment variable, and what it means when that is unset."""
+    return dataclasses.field(default=default, repr=not secret, metadata={"variable": variable, "meaning": meaning})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """All that can be set. Build it with `Settings.load`; tests build it with keywords."""
+
+    redis_url: str = _setting(
+        "REDIS_URL",
+        "redis://localhost:6379/0",
+        "Redis of the stream, the cache and everything else; `rediss://`, `unix://` and "
+        "`sentinel://h1:26379,h2:26379/service/0` too. Unset: a local Redis.",
+        secret=True,
+    )
+    celery_broker_url: str = _setting(
+        "CELERY_BROKER_URL", "", "Redis of Celery's queues. Unset: `REDIS_URL`.", secret=True
+    )
+    java_service_url: str = _setting(
+        "JAVA_SERVICE_URL", "http://localhost:8080", "Base address of the matching service. Unset: a local one."
+    )
+    java_service_timeout_seconds: float = _setting(
+        "JAVA_SERVICE_TIMEOUT", 15.0, "Seconds that one call of the matching service may take. Unset: 15."
+    )
+    java_service_token: str = _setting(
+        "JAVA_SERVICE_TOKEN", "", "Service token sent to the matching service. Unset: none.", secret=True
+    )
+    java_service_token_file: str = _setting(
+        "JAVA_SERVICE_TOKEN_FILE", "", "File with that token; wins over `JAVA_SERVICE_TOKEN`. Unset: none."
+    )
+    cache_key_prefix: str = _setting(
+        "CACHE_KEY_PREFIX", "", "`KEY_PREFIX` of the Django site's cache. Unset: empty, as in Django."
+    )
+    cache_version: int = _setting("CACHE_VERSION", 1, "`VERSION` of the Django site's cache. Unset: 1.")
+    cache_serializer: str = _setting(
+        "CACHE_SERIALIZER",
+        "pickle",
+        "How the Django site's cache serializes: `pickle` or `json`. Unset: `pickle`, as django-redis does.",
+    )
+    menu_ttl_seconds: int = _setting("MENU_TTL_SECONDS", 1800, "How long a cached menu lives. Unset: 1800.")
+    temp_data_ttl_seconds: int = _setting(
+        "TEMP_DATA_TTL_SECONDS", 1800, "How long temporary data lives when its writer names no time. Unset: 1800."
+    )
+    namespace: str = _setting(
+        "CONNECTBOT_NAMESPACE", "connectbot", "First part of the worker's own keys and channels. Unset: `connectbot`."
+    )
+    warm_menus: tuple[str, ...] = _setting(
+        "CONNECTBOT_WARM_MENUS",
+        ("main", "preferences"),
+        "Menus rebuilt and kept warm for every known user, by comma. Unset: `main,preferences`.",
+    )
+    batch_size: int = _setting(
+        "CONNECTBOT_BATCH_SIZE", 500, "Most events handed to one task of the lane `default` at once. Unset: 500."
+    )
+    java_batch_size: int = _setting(
+        "CONNECTBOT_JAVA_BATCH_SIZE", 64, "Most events handed to one task of the lane `java` at once. Unset: 64."
+    )
+    java_calls_per_process: int = _setting(
+        "CONNECTBOT_JAVA_CALLS",
+        8,
+        "Calls of the matching service that one process of the lane `java` keeps in flight. Unset: 8.",
+    )
+    lease_seconds: float = _setting(
+        "CONNECTBOT_LEASE_SECONDS",
+        5.0,
+        "How long a worker that gives no sign of life keeps its events before others take them over. Unset: 5.",
+    )
+    max_attempts: int = _setting(
+        "CONNECTBOT_MAX_ATTEMPTS", 8, "Tries of an event before it becomes a dead letter. Unset: 8."
+    )
+    max_event_bytes: int = _setting(
+        "CONNECTBOT_MAX_EVENT_BYTES", 1_048_576, "Size above which an event is a dead letter. Unset: 1 MiB."
+    )
+    max_backlog: int = _setting(
+        "CONNECTBOT_MAX_BACKLOG", 1_000_000, "Waiting events above which publishing fails. Unset: 1,000,000."
+    )
+    stream_keep: int = _setting(
+        "CONNECTBOT_STREAM_KEEP", 10_000, "Finished events kept in the stream for looking back. Unset: 10,000."
+    )
+    flower_basic_auth: str = _setting(
+        "CONNECTBOT_FLOWER_BASIC_AUTH",
+        "",
+        "`user:password` for Flower under `connectbot up`. Unset: a password of the day, printed.",
+        secret=True,
+    )
+
+    def __post_init__(self) -> None:
+        _require(self.cache_serializer in ("pickle", "json"), "CACHE_SERIALIZER", "must be pickle or json")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, (int, float)):
+                _require(value > 0, field.metadata["variable"], "must be greater than 0")
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Read every setting from the process's environment, else from a ``.env`` file (python-decouple).
+
+        The file is the one of the current directory or of the nearest one above it.
+
+        Raises `SettingsError` naming the variable when a value cannot be used.
+        """
+        config = AutoConfig(search_path=str(Path.cwd()))
+        return cls(**{field.name: _read(config, field) for field in dataclasses.fields(cls)})
+
+    @property
+    def broker_url(self) -> str:
+        """Where Celery's queues live."""
+        return self.celery_broker_url or self.redis_url
+
+    @property
+    def keys(self) -> Keys:
+        """The names of the worker's own keys."""
+        return Keys(self.namespace)
+
+    @property
+    def cache_keys(self) -> CacheKeys:
+        """The names of the keys inside Django's cache."""
+        return CacheKeys(self.cache_key_prefix, self.cache_version)
+
+
+def _read(config: Callable[[str], str], field: dataclasses.Field[Any]) -> Any:
+    variable = field.metadata["variable"]
+    try:
+        text = config(variable).strip()
+    except UndefinedValueError:
+        return field.default
+    if text == "" and not isinstance(field.default, str):
+        return field.default
+    try:
+        return _cast(text, type(field.default))
+    except ValueError as error:
+        raise SettingsError(f"{variable} must be a number, not {text!r}") from error
+
+
+def _cast(text: str, kind: type) -> Any:
+    if kind is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return kind(text)
+
+
+def _require(condition: bool, variable: str, rule: str) -> None:
+    if not condition:
+        raise SettingsError(f"{variable} {rule}")

@@ -1,0 +1,294 @@
+"""The stream of events: the only file that knows XREADGROUP and its relatives.
+
+An *entry* is one item of the stream. A *lane* is a consumer group (and the Celery queue of the same name).
+A *consumer* is one registration of one worker in a lane: alive while its lease lives, entitled while its fence
+stands.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+import redis
+
+from connectbot import events
+from connectbot.effects import Effects
+from connectbot.errors import BacklogFull, FenceLost
+from connectbot.events import Event
+from connectbot.keys import Keys
+from connectbot.redis_client import Command, RedisClient, translated_errors
+
+_MILLISECONDS_DIGITS, _SEQUENCE_DIGITS = 14, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One item of the stream, as a consumer of a lane received it.
+
+    ``fields`` are the item's own: ``event`` always; ``type`` beside it when the publisher was kind; ``lane``,
+    ``attempts`` and ``origin`` when the entry was released from the delayed ones or replayed from the dead.
+    """
+
+    id: str
+    fields: Mapping[bytes, bytes]
+    deliveries: int = 1
+
+    @property
+    def text(self) -> bytes:
+        """The event's JSON; empty when the publisher left the field out."""
+        return self.fields.get(b"event", b"")
+
+    @property
+    def type(self) -> str:
+        """The event's type. Raises `MalformedEvent` when neither the field nor the JSON tells it."""
+        named = self.fields.get(b"type")
+        return named.decode("utf-8", "replace") if named else events.decode_type(self.text)
+
+    @property
+    def lane(self) -> str | None:
+        """The only lane that this entry is for; None when it is for every lane."""
+        named = self.fields.get(b"lane")
+        return named.decode() if named else None
+
+    @property
+    def attempts(self) -> int:
+        """How often a handler has failed on this event, in earlier entries."""
+        return int(self.fields.get(b"attempts", 0))
+
+    @property
+    def origin(self) -> str:
+        """Id of the entry in which the event first came."""
+        named = self.fields.get(b"origin")
+        return named.decode() if named else self.id
+
+    @property
+    def version(self) -> str:
+        """The origin as text that sorts by age: what is newer compares greater."""
+        milliseconds, _, sequence = self.origin.partition("-")
+        return f"{milliseconds:0>{_MILLISECONDS_DIGITS}}-{sequence:0>{_SEQUENCE_DIGITS}}"
+
+    def event(self) -> Event:
+        """The event itself. Raises `MalformedEvent`."""
+        return events.decode(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Up to some hundred entries of one consumer, by reference: the order to work on them travels light.
+
+    ``ids`` names the entries one by one; when it is empty, they are all those from ``first`` to ``last`` whose
+    type is among ``types``.
+    """
+
+    lane: str
+    consumer: str
+    types: tuple[str, ...]
+    first: str
+    last: str
+    count: int
+    ids: tuple[str, ...] = ()
+
+    def contains(self, entry: Entry) -> bool:
+        """Whether an entry between ``first`` and ``last`` is part of this batch."""
+        return entry.lane in (None, self.lane) and entry.type in self.types
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """What one sweep brought: consumers found dead, and entries that are the heir's now."""
+
+    fallen: tuple[str, ...]
+    entries: tuple[Entry, ...]
+
+
+class EventStream:
+    """The stream of one installation.
+
+    Every method raises `RedisUnavailable` when Redis cannot serve.
+    """
+
+    def __init__(self, client: RedisClient, keys: Keys) -> None:
+        self._redis = client
+        self._keys = keys
+
+    # --- publishing -----------------------------------------------------------------------------------
+
+    def publish(self, published: Sequence[Event], *, room: int) -> None:
+        """Add events to the stream and announce them on their channels, in one round trip.
+
+        ``room`` is how many entries the stream may hold. Raises `BacklogFull` when they do not fit, and
+        `MalformedEvent` when one cannot be written; nothing is published then.
+        """
+        words: list[Any] = []
+        for event in published:
+            words += (event.type, events.encode(event), event.channel)
+        with translated_errors():
+            done = self._scripts["publish"](keys=[self._keys.events], args=[room, *words])
+        if done == -1:
+            raise BacklogFull(
+                f"the stream {self._keys.events} is full ({room} entries): start workers for the lanes that lag, "
+                "or raise CONNECTBOT_MAX_BACKLOG"
+            )
+
+    def publishing(self, event: Event) -> tuple[Command, Command]:
+        """The commands that publish an event as part of a commit."""
+        text = events.encode(event)
+        return (
+            ("XADD", self._keys.events, "*", "type", event.type, "event", text),
+            ("PUBLISH", event.channel, text),
+        )
+
+    # --- groups and consumers -------------------------------------------------------------------------
+
+    def ensure_lanes(self, lanes: Iterable[str]) -> None:
+        """Make each lane's group, hearing all that the stream still holds, where it does not exist."""
+        with translated_errors():
+            for lane in lanes:
+                self._create_group(lane)
+
+    def register(self, lane: str, consumer: str, *, lease_seconds: float) -> None:
+        """Make a consumer known, alive and entitled, at once."""
+        with translated_errors(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(self._keys.lease(consumer), lane, px=int(lease_seconds * 1000))
+            pipe.hset(self._keys.fences(lane), consumer, repr(time.time()))
+            pipe.xgroup_createconsumer(self._keys.events, lane, consumer)
+            pipe.execute()
+
+    def renew_lease(self, consumer: str, *, lease_seconds: float) -> bool:
+        """Stay alive for some seconds more; False when the lease had run out already."""
+        with translated_errors():
+            return bool(self._redis.pexpire(self._keys.lease(consumer), int(lease_seconds * 1000)))
+
+    def leave(self, consumer: str) -> None:
+        """Give up the lease: what is still pending goes to an heir at once, without waiting for it to run out."""
+        with translated_errors():
+            self._redis.delete(self._keys.lease(consumer))
+
+    def take_over(self, lane: str, heir: str, *, limit: int) -> TakenOver:
+        """Take up to ``limit`` entries from consumers whose lease has run out."""
+        with translated_errors():
+            fallen, moved = self._scripts["take_over"](
+                keys=[self._keys.events, self._keys.fences(lane)],
+                args=[lane, heir, self._keys.lease(""), limit],
+            )
+        return TakenOver(
+            tuple(name.decode() for name in fallen),
+            tuple(
+                _entry(id_, dict(zip(flat[::2], flat[1::2], strict=True)), deliveries)
+                for id_, flat, deliveries in moved
+            ),
+        )
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    def read(self, lane: str, consumer: str, *, limit: int, wait_seconds: float) -> list[Entry]:
+        """Up to ``limit`` entries that no consumer of the lane has had, waiting for the first of them."""
+        with translated_errors():
+            reply = self._redis.xreadgroup(
+                lane, consumer, {self._keys.events: ">"}, count=limit, block=max(1, int(wait_seconds * 1000))
+            )
+        return [_entry(id_, fields) for _, rows in reply for id_, fields in rows]
+
+    def fetch(self, batch: Batch) -> list[Entry]:
+        """The entries of a batch, oldest first. Those deleted from the stream meanwhile are missing."""
+        with translated_errors():
+            if not batch.ids:
+                rows = self._redis.xrange(self._keys.events, batch.first, batch.last)
+                entries = (_entry(id_, fields) for id_, fields in rows)
+                return [entry for entry in entries if batch.contains(entry)]
+            with self._redis.pipeline(transaction=False) as pipe:
+                for id_ in batch.ids:
+                    pipe.xrange(self._keys.events, id_, id_)
+                return [_entry(id_, fields) for rows in pipe.execute() for id_, fields in rows]
+
+    def pending(self, lane: str, consumer: str, *, limit: int, first: str = "-", last: str = "+") -> list[str]:
+        """Ids from ``first`` to ``last`` that the consumer has received and not finished."""
+        with translated_errors():
+            rows = self._redis.xpending_range(self._keys.events, lane, first, last, limit, consumer)
+        return [row["message_id"].decode() for row in rows]
+
+    # --- finishing ------------------------------------------------------------------------------------
+
+    def commit(self, lane: str, consumer: str, entries: Sequence[str], effects: Effects) -> None:
+        """Apply effects and acknowledge the entries (by id) they come from: both or neither.
+
+        Raises `FenceLost` when the entries are not this consumer's any more.
+        """
+        if not entries:
+            return
+        words = [*effects.words(), "", "", 1, len(entries) + 3, "XACK", self._keys.events, lane, *entries]
+        if not self._commit(lane, consumer, entries[0], words):
+            raise FenceLost(f"the entries of {consumer} in lane {lane} have another owner: this work is not kept")
+
+    def apply(self, effects: Effects) -> None:
+        """Apply effects that no entry asked for, in one atomic step."""
+        if effects:
+            self._commit("", "", "", effects.words())
+
+    def delaying(self, lane: str, entry: Entry, *, due: float, attempts: int) -> tuple[Command, ...]:
+        """The commands that put an entry aside until ``due`` (epoch seconds), as part of a commit."""
+        fields = {**entry.fields, b"lane": lane.encode(), b"attempts": str(attempts).encode()}
+        fields[b"origin"] = entry.origin.encode()
+        flat = [word for pair in fields.items() for word in pair]
+        return (
+            ("HSET", self._keys.delayed_entries(lane), entry.id, _pack(flat)),
+            ("ZADD", self._keys.delayed(lane), repr(due), entry.id),
+        )
+
+    def burying(self, lane: str, entry: Entry, *, reason: str, error: str, attempts: int) -> Command:
+        """The command that makes an entry a dead letter, as part of a commit (fields: contract v21)."""
+        return (
+            "XADD", self._keys.dead, "*", "type", entry.fields.get(b"type", b""), "event", entry.text,
+            "lane", lane, "reason", reason, "error", error, "attempts", attempts, "entry_id", entry.origin,
+            "died_at", repr(time.time()),
+        )  # fmt: skip
+
+    def counting(self, counter: str, by: int = 1) -> Command:
+        """The command that raises a counter of the installation, as part of a commit."""
+        return ("HINCRBY", self._keys.counters, counter, by)
+
+    # --- upkeep ---------------------------------------------------------------------------------------
+
+    def release_delayed(self, lane: str, *, now: float, limit: int) -> int:
+        """Return entries to the stream whose delay is over at ``now`` (epoch seconds). Answers how many."""
+        keys = [self._keys.events, self._keys.delayed(lane), self._keys.delayed_entries(lane)]
+        with translated_errors():
+            return int(self._scripts["release_delayed"](keys=keys, args=[repr(now), limit]))
+
+    def trim(self, *, keep: int) -> int:
+        """Remove what every lane has finished with, except the newest ``keep``. Answers how many."""
+        with translated_errors():
+            return int(self._scripts["trim"](keys=[self._keys.events], args=[keep]))
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def _scripts(self) -> dict[str, Any]:
+        folder = files("connectbot") / "lua"
+        names = ("publish", "commit", "take_over", "release_delayed", "trim")
+        return {name: self._redis.register_script((folder / f"{name}.lua").read_text()) for name in names}
+
+    def _create_group(self, lane: str) -> None:
+        try:
+            self._redis.xgroup_create(self._keys.events, lane, id="0", mkstream=True)
+        except redis.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):  # it exists: all is well
+                raise
+
+    def _commit(self, lane: str, consumer: str, entry: str, words: list[Any]) -> bool:
+        keys = [self._keys.fences(lane), self._keys.users, self._keys.events]
+        with translated_errors():
+            return bool(self._scripts["commit"](keys=keys, args=[lane, consumer, entry, *words]))
+
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def _entry(id_: bytes, fields: Mapping[bytes, bytes], deliveries: int = 1) -> Entry:
+    return Entry(id_.decode(), fields, deliveries)
