@@ -8,21 +8,28 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import redis
+from redis import exceptions
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, MasterDownError, OutOfMemoryError, ReadOnlyError, TimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from connectbot.errors import RedisUnavailable
 
-RedisClient: TypeAlias = redis.Redis
+RedisClient: TypeAlias = Any
+"""A ``redis.Redis`` that answers bytes. redis-py types each reply as a union over protocols and decodings."""
 Command: TypeAlias = tuple[Any, ...]
 """One Redis command: its name, then its arguments (bytes, str, int or float)."""
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 ANSWER_TIMEOUT_SECONDS = 5.0
 
-_CANNOT_SERVE = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, MasterDownError)
+_CANNOT_SERVE = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.MasterDownError,
+)
 
 
 def connect(url: str, **options: Any) -> RedisClient:
@@ -55,7 +62,9 @@ def _connect_to_sentinels(url: str, options: dict[str, Any]) -> RedisClient:
     if credentials:
         options["username"], _, options["password"] = credentials.rpartition(":")
     timeouts = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout")}
-    sentinel = Sentinel(addresses, sentinel_kwargs=timeouts, db=int(database or 0), **options)
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        addresses, sentinel_kwargs=timeouts, db=int(database or 0), **options
+    )
     return sentinel.master_for(service)
 
 
