@@ -8,9 +8,6 @@ from typing import Any
 
 from connectbot.redis_client import Command
 
-OLDEST_VERSION = ""
-"""Older than every version: for a user of whom no event is known yet."""
-
 
 @dataclass(slots=True)
 class Effects:

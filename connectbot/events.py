@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -14,6 +14,9 @@ from connectbot.errors import MalformedEvent
 SOURCE: Final = "django-connectbot"
 
 T = TypeVar("T")
+
+UserId = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""Telegram's ids and Django's fit into 64 bits; what does not is no id."""
 
 
 class ConnectBotEvents:
@@ -42,10 +45,24 @@ class ConnectBotEvents:
     NOTIFICATION_DELIVERED: Final = "notification.delivered"
     NOTIFICATION_READ: Final = "notification.read"
 
+    # Seen in v21 beside the class of this name.
+    USER_MENU_OPENED: Final = "user.menu_opened"
+    USER_CACHE_CLEARED: Final = "user.cache_cleared"
+    SYSTEM_MAINTENANCE: Final = "system.maintenance"
+
     # Ours: v21 has no such events.
     TEMP_EXPIRED: Final = "temp.expired"
     MENUS_WARM: Final = "menus.warm"
     JAVA_FORWARD: Final = "java.forward"
+
+
+KNOWN_TYPES: Final = frozenset(name for key, name in vars(ConnectBotEvents).items() if key.isupper())
+USER_ACTION_PREFIX: Final = "user.action."
+
+
+def is_known(event_type: str) -> bool:
+    """Whether anybody publishes such events, as far as we know."""
+    return event_type in KNOWN_TYPES or event_type.startswith(USER_ACTION_PREFIX)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -60,7 +77,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     data: dict[str, Any]
     timestamp: str = ""
     channel: str = ""
-    user_id: int | None = None
+    user_id: UserId | None = None
     source: str = ""
     via: str | None = None
 

@@ -47,7 +47,7 @@ class Keys:
         return f"{self.namespace}:fences:{lane}"
 
     def lease(self, consumer: str) -> str:
-        """String whose presence proves that the consumer is alive. Lives CONNECTBOT_LEASE_SECONDS."""
+        """String (the lane) whose presence proves that the consumer is alive. Lives CONNECTBOT_LEASE_SECONDS."""
         return f"{self.namespace}:lease:{consumer}"
 
     # --- users and their menus ----------------------------------------------------------------------
@@ -71,7 +71,7 @@ class Keys:
 
     @property
     def temp_due(self) -> str:
-        """Sorted set: ``{namespace}:{key}`` → when it expires, in epoch seconds."""
+        """Sorted set: namespace and key of temporary data, parted by U+001F → when it expires, in epoch seconds."""
         return f"{self.namespace}:temp:due"
 
     def temp_namespace(self, namespace: str) -> str:
@@ -117,13 +117,15 @@ class CacheKeys:
         """The key that Redis sees for the cache's ``key``."""
         return f"{self.prefix}:{self.version}:{key}"
 
-    def menu(self, user_id: int, menu_type: str) -> str:
-        """String: one cached menu (contract v21). Lives MENU_TTL_SECONDS."""
-        return self.physical(f"menu:user:{user_id}:{menu_type}")
 
-    def temp(self, namespace: str, key: str) -> str:
-        """String: one piece of temporary data (contract v21). Lives as long as its writer said."""
-        return self.physical(f"temp:{namespace}:{key}")
+def menu_key(user_id: int, menu_type: str) -> str:
+    """Cache key of one menu (contract v21). A string; lives MENU_TTL_SECONDS."""
+    return f"menu:user:{user_id}:{menu_type}"
+
+
+def temp_key(namespace: str, key: str) -> str:
+    """Cache key of one piece of temporary data (contract v21). A string; lives as long as its writer said."""
+    return f"temp:{namespace}:{key}"
 
 
 def user_namespace(user_id: int) -> str:

@@ -7,24 +7,31 @@ stands.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import redis
 
 from connectbot import events
 from connectbot.effects import Effects
-from connectbot.errors import BacklogFull, FenceLost
+from connectbot.errors import BacklogFull, FenceLost, MalformedEvent
 from connectbot.events import Event
 from connectbot.keys import Keys
 from connectbot.redis_client import Command, RedisClient, translated_errors
 
+_MANY = 10_000  # more than any consumer holds at once
+_ID = re.compile(rb"\d{1,14}-\d{1,20}")
 _MILLISECONDS_DIGITS, _SEQUENCE_DIGITS = 14, 20
+
+
+UNREADABLE: Final = ""
+"""Stands for the type of an entry whose type cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +53,30 @@ class Entry:
 
     @property
     def type(self) -> str:
-        """The event's type. Raises `MalformedEvent` when neither the field nor the JSON tells it."""
+        """The event's type, by its own field or else by the JSON; `UNREADABLE` when neither tells it."""
         named = self.fields.get(b"type")
-        return named.decode("utf-8", "replace") if named else events.decode_type(self.text)
+        try:
+            return named.decode() if named else events.decode_type(self.text)
+        except (UnicodeDecodeError, MalformedEvent):
+            return UNREADABLE
 
     @property
     def lane(self) -> str | None:
         """The only lane that this entry is for; None when it is for every lane."""
         named = self.fields.get(b"lane")
-        return named.decode() if named else None
+        return named.decode("utf-8", "replace") if named else None
 
     @property
     def attempts(self) -> int:
         """How often a handler has failed on this event, in earlier entries."""
-        return int(self.fields.get(b"attempts", 0))
+        named = self.fields.get(b"attempts", b"0")
+        return int(named) if named.isdigit() and len(named) < _SEQUENCE_DIGITS else 0
 
     @property
     def origin(self) -> str:
         """Id of the entry in which the event first came."""
-        named = self.fields.get(b"origin")
-        return named.decode() if named else self.id
+        named = self.fields.get(b"origin", b"")
+        return named.decode() if _ID.fullmatch(named) else self.id
 
     @property
     def version(self) -> str:
@@ -144,6 +155,10 @@ class EventStream:
             ("PUBLISH", event.channel, text),
         )
 
+    def announcing(self, event: Event) -> Command:
+        """The command that tells an event on its channel only, as part of a commit: the stream holds its like."""
+        return ("PUBLISH", event.channel, events.encode(event))
+
     # --- groups and consumers -------------------------------------------------------------------------
 
     def ensure_lanes(self, lanes: Iterable[str]) -> None:
@@ -165,10 +180,11 @@ class EventStream:
         with translated_errors():
             return bool(self._redis.pexpire(self._keys.lease(consumer), int(lease_seconds * 1000)))
 
-    def leave(self, consumer: str) -> None:
-        """Give up the lease: what is still pending goes to an heir at once, without waiting for it to run out."""
+    def leave(self, lane: str, consumer: str) -> None:
+        """End a registration: what is still pending goes to an heir at once, without waiting for the lease."""
+        keys = [self._keys.events, self._keys.fences(lane), self._keys.lease(consumer)]
         with translated_errors():
-            self._redis.delete(self._keys.lease(consumer))
+            self._scripts["leave"](keys=keys, args=[lane, consumer])
 
     def take_over(self, lane: str, heir: str, *, limit: int) -> TakenOver:
         """Take up to ``limit`` entries from consumers whose lease has run out."""
@@ -207,11 +223,34 @@ class EventStream:
                     pipe.xrange(self._keys.events, id_, id_)
                 return [_entry(id_, fields) for rows in pipe.execute() for id_, fields in rows]
 
+    def deleted_since(self, batch: Batch, *, found: Sequence[Entry]) -> list[str]:
+        """Ids of a batch that are pending but no longer in the stream, given the entries that were ``found``."""
+        if batch.ids:
+            return sorted(set(batch.ids) - {entry.id for entry in found})
+        with translated_errors():
+            there = {id_.decode() for id_, _ in self._redis.xrange(self._keys.events, batch.first, batch.last)}
+        pending = self.pending(batch.lane, batch.consumer, limit=_MANY, first=batch.first, last=batch.last)
+        return [id_ for id_ in pending if id_ not in there]
+
     def pending(self, lane: str, consumer: str, *, limit: int, first: str = "-", last: str = "+") -> list[str]:
         """Ids from ``first`` to ``last`` that the consumer has received and not finished."""
         with translated_errors():
             rows = self._redis.xpending_range(self._keys.events, lane, first, last, limit, consumer)
         return [row["message_id"].decode() for row in rows]
+
+    def redeliver(self, batch: Batch) -> list[Entry]:
+        """What is left of a batch of a living consumer, its number of deliveries raised by one (XCLAIM)."""
+        left = {entry.id: entry for entry in self.fetch(batch)}
+        pending = self.pending(batch.lane, batch.consumer, limit=_MANY, first=batch.first, last=batch.last)
+        ids = [id_ for id_ in pending if id_ in left]
+        if not ids:
+            return []
+        with translated_errors(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.execute_command("XCLAIM", self._keys.events, batch.lane, batch.consumer, 0, *ids)
+            pipe.xpending_range(self._keys.events, batch.lane, batch.first, batch.last, _MANY, batch.consumer)
+            _, rows = pipe.execute()
+        deliveries = {row["message_id"].decode(): row["times_delivered"] for row in rows}
+        return [replace(left[id_], deliveries=deliveries[id_]) for id_ in ids if id_ in deliveries]
 
     # --- finishing ------------------------------------------------------------------------------------
 
@@ -271,7 +310,7 @@ class EventStream:
     @cached_property
     def _scripts(self) -> dict[str, Any]:
         folder = files("connectbot") / "lua"
-        names = ("publish", "commit", "take_over", "release_delayed", "trim")
+        names = ("publish", "commit", "leave", "take_over", "release_delayed", "trim")
         return {name: self._redis.register_script((folder / f"{name}.lua").read_text()) for name in names}
 
     def _create_group(self, lane: str) -> None:

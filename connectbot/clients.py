@@ -1,0 +1,54 @@
+"""All that one process needs to work with one installation, opened together from its settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from connectbot.cache import Cache, CacheCodec
+from connectbot.java_service import JavaService
+from connectbot.menus import Menus
+from connectbot.publisher import EventPublisher
+from connectbot.redis_client import RedisClient, connect
+from connectbot.settings import Settings
+from connectbot.stream import EventStream
+from connectbot.temp_data import TempData
+from connectbot.users import Users
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The clients of one process. Open them after a fork: connections must not be shared with the parent."""
+
+    settings: Settings
+    redis: RedisClient
+    stream: EventStream
+    publisher: EventPublisher
+    users: Users
+    menus: Menus
+    temp_data: TempData
+    java: JavaService
+
+    @classmethod
+    def open(cls, settings: Settings) -> Clients:
+        """Make every client; connections are opened on first use."""
+        client = connect(settings.redis_url)
+        keys, cache_keys = settings.keys, settings.cache_keys
+        cache = Cache(client, CacheCodec(settings.cache_serializer), cache_keys)
+        stream = EventStream(client, keys)
+        return cls(
+            settings=settings,
+            redis=client,
+            stream=stream,
+            publisher=EventPublisher(stream, keys=keys, room=settings.max_backlog + settings.stream_keep),
+            users=Users(client, keys),
+            menus=Menus(
+                client,
+                cache=cache,
+                keys=keys,
+                cache_keys=cache_keys,
+                warm=settings.warm_menus,
+                ttl_seconds=settings.menu_ttl_seconds,
+            ),
+            temp_data=TempData(client, cache=cache, keys=keys, cache_keys=cache_keys),
+            java=JavaService.from_settings(settings),
+        )

@@ -1,0 +1,125 @@
+"""Menus: what v21 shows in them, and how they lie in the cache (contract v21)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+
+from connectbot.cache import Cache
+from connectbot.keys import CacheKeys, Keys, menu_key
+from connectbot.redis_client import Command, RedisClient, translated_errors
+from connectbot.users import DEFAULT_ROLE
+
+Menu = dict[str, Any]
+
+MENU_TYPES: Final = ("main", "preferences", "activities", "admin")
+ADMIN_ROLES: Final = frozenset({"admin", "super_admin"})
+
+
+def build_main_menu(user_id: int, role: str = DEFAULT_ROLE) -> Menu:
+    """The main menu; administrators see two options more."""
+    options = [
+        _option("profile", "👤 Профиль", "show_profile"),
+        _option("activities", "🎯 Мои активности", "show_activities"),
+        _option("preferences", "⚙️ Настройки", "show_preferences"),
+    ]
+    if role in ADMIN_ROLES:
+        options += [
+            _option("admin_panel", "🔧 Админ панель", "admin_panel"),
+            _option("manage_users", "👥 Управление пользователями", "manage_users"),
+        ]
+    return {"type": "main", "user_id": user_id, "role": role, "options": options}
+
+
+def build_preferences_menu(user_id: int, role: str = DEFAULT_ROLE) -> Menu:
+    """The menu of preferences, the same for every role."""
+    options = [
+        _option("interests", "❤️ Интересы", "edit_interests"),
+        _option("notifications", "🔔 Уведомления", "edit_notifications"),
+        _option("privacy", "🔒 Приватность", "edit_privacy"),
+        _option("back", "⬅️ Назад", "main_menu"),
+    ]
+    return {"type": "preferences", "user_id": user_id, "options": options}
+
+
+BUILDERS: Final[dict[str, Callable[[int, str], Menu]]] = {
+    "main": build_main_menu,
+    "preferences": build_preferences_menu,
+}
+
+
+class Menus:
+    """The menus in the cache. Raises `RedisUnavailable` when Redis cannot serve.
+
+    ``warm`` names the menus that are rebuilt for every known user; ``ttl_seconds`` is how long one lives.
+    """
+
+    def __init__(
+        self,
+        client: RedisClient,
+        *,
+        cache: Cache,
+        keys: Keys,
+        cache_keys: CacheKeys,
+        warm: Iterable[str],
+        ttl_seconds: int,
+    ) -> None:
+        self._redis = client
+        self._cache = cache
+        self._keys = keys
+        self._cache_keys = cache_keys
+        self._warm = tuple(warm)
+        self._ttl_seconds = ttl_seconds
+
+    def get(self, user_id: int, menu_type: str) -> dict[str, Any] | None:
+        """What lies in the cache: ``{"data", "user_id", "menu_type", "cached_at"}``; None when nothing does."""
+        text = self._cache.get(menu_key(user_id, menu_type))
+        return msgspec.json.decode(text) if isinstance(text, str) else None
+
+    def writing(self, user_id: int, role: str, *, now: float, types: Iterable[str] = ()) -> list[Command]:
+        """The commands that rebuild a user's menus of some ``types``; by default the warm ones.
+
+        By default they also remove the user's other menus, which were made for what the user was before.
+        """
+        chosen = tuple(types) or self._warm
+        commands = [self._caching(user_id, menu_type, role, now=now) for menu_type in chosen]
+        if chosen == self._warm:
+            others = [menu_key(user_id, other) for other in MENU_TYPES if other not in self._warm]
+            commands.append(self._cache.deleting(*others))
+            commands.append(("ZADD", self._keys.warm_menus, repr(now + self._ttl_seconds), user_id))
+        return commands
+
+    def removing(self, user_id: int) -> list[Command]:
+        """The commands that remove every menu of a user."""
+        keys = [menu_key(user_id, menu_type) for menu_type in MENU_TYPES]
+        return [self._cache.deleting(*keys), ("ZREM", self._keys.warm_menus, user_id)]
+
+    def cold(self, user_ids: Iterable[int], *, within_seconds: float) -> list[int]:
+        """Those of the users whose menus are missing or run out ``within_seconds``: PTTL of the keys themselves."""
+        ids = list(user_ids)
+        with translated_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for user_id in ids:
+                for menu_type in self._warm:
+                    pipe.pttl(self._cache_keys.physical(menu_key(user_id, menu_type)))
+            left_ms = pipe.execute()
+        each = len(self._warm)
+        rows = [left_ms[at * each : (at + 1) * each] for at in range(len(ids))]
+        return [id_ for id_, row in zip(ids, rows, strict=True) if min(row, default=0) < within_seconds * 1000]
+
+    def running_out(self, *, before: float, limit: int) -> list[int]:
+        """Up to ``limit`` users whose menus run out ``before`` (epoch seconds), the first to run out first."""
+        with translated_errors():
+            ids = self._redis.zrangebyscore(self._keys.warm_menus, "-inf", before, start=0, num=limit)
+        return [int(id_) for id_ in ids]
+
+    def _caching(self, user_id: int, menu_type: str, role: str, *, now: float) -> Command:
+        menu = BUILDERS[menu_type](user_id, role)
+        record = {"data": menu, "user_id": user_id, "menu_type": menu_type, "cached_at": now}
+        text = msgspec.json.encode(record).decode()
+        return self._cache.setting(menu_key(user_id, menu_type), text, ttl_seconds=self._ttl_seconds)
+
+
+def _option(key: str, label: str, action: str) -> dict[str, str]:
+    return {"key": key, "label": label, "action": action}

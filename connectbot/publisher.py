@@ -1,0 +1,54 @@
+"""Publishing events: into the stream, which keeps them, and on v21's channels, for who listens now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from connectbot.errors import Fault
+from connectbot.events import Event, new_event
+from connectbot.keys import Keys
+from connectbot.stream import EventStream
+
+logger = logging.getLogger(__name__)
+
+
+class EventPublisher:
+    """Publishes events in one round trip each; the three methods ``publish_*_event`` are those of v21.
+
+    ``room`` is how many entries the stream may hold: what waits and what is kept for looking back.
+    """
+
+    def __init__(self, stream: EventStream, *, keys: Keys, room: int) -> None:
+        self._stream = stream
+        self._keys = keys
+        self._room = room
+
+    def publish_user_event(self, user_id: int, event_type: str, data: Mapping[str, Any]) -> bool:
+        """Tell what concerns one user. Answers whether it was published; never raises (contract v21)."""
+        return self._try(event_type, data, channel=self._keys.user_channel(user_id), user_id=user_id)
+
+    def publish_global_event(self, event_type: str, data: Mapping[str, Any]) -> bool:
+        """Tell what concerns everybody. Answers whether it was published; never raises (contract v21)."""
+        return self._try(event_type, data, channel=self._keys.global_channel)
+
+    def publish_microservice_event(self, service_name: str, event_type: str, data: Mapping[str, Any]) -> bool:
+        """Tell a microservice. Answers whether it was published; never raises (contract v21)."""
+        return self._try(event_type, data, channel=self._keys.service_channel(service_name))
+
+    def publish(self, *published: Event) -> None:
+        """Publish events, all or none.
+
+        Raises `BacklogFull`, `RedisUnavailable`, or `MalformedEvent` when one cannot be written as JSON.
+        """
+        self._stream.publish(published, room=self._room)
+
+    def _try(self, event_type: str, data: Mapping[str, Any], *, channel: str, user_id: int | None = None) -> bool:
+        event = new_event(event_type, data, channel=channel, user_id=user_id)
+        try:
+            self.publish(event)
+        except Fault as fault:
+            logger.warning("event %s (%s) was not published: %s", event.id, event_type, fault)
+            return False
+        return True

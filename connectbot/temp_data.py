@@ -1,0 +1,170 @@
+"""Temporary data: small things kept for a while through Django's cache (contract v21), and their expiry.
+
+Redis removes what has expired by itself; what v21 cannot do is to tell anyone. An index ordered by time makes
+`TempData.expire` find what is due and publish ``temp.expired`` for it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from connectbot import events, safe_pickle
+from connectbot.cache import Cache
+from connectbot.errors import UnreadableValue
+from connectbot.events import ConnectBotEvents, Event
+from connectbot.keys import CacheKeys, Keys, temp_key, user_namespace
+from connectbot.redis_client import Command, RedisClient, translated_errors
+
+_SEPARATOR = "\x1f"
+_USER_NAMESPACE = user_namespace(0).removesuffix("0")
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One piece of temporary data whose time is over; ``expired_at`` is in epoch seconds."""
+
+    namespace: str
+    key: str
+    expired_at: float
+
+    @property
+    def owner(self) -> int | None:
+        """The user whose data it is; None when it is nobody's in particular."""
+        tail = self.namespace.removeprefix(_USER_NAMESPACE)
+        return int(tail) if tail != self.namespace and tail.isdecimal() else None
+
+
+class TempData:
+    """Temporary data by namespace and key. Raises `RedisUnavailable` when Redis cannot serve."""
+
+    def __init__(self, client: RedisClient, *, cache: Cache, keys: Keys, cache_keys: CacheKeys) -> None:
+        self._redis = client
+        self._cache = cache
+        self._keys = keys
+        self._cache_keys = cache_keys
+
+    def store(self, namespace: str, key: str, data: object, *, ttl_seconds: float, now: float) -> None:
+        """Keep ``data`` for ``ttl_seconds`` from ``now`` (epoch seconds)."""
+        self._execute(self.storing(namespace, key, data, ttl_seconds=ttl_seconds, now=now))
+
+    def storing(self, namespace: str, key: str, data: object, *, ttl_seconds: float, now: float) -> tuple[Command, ...]:
+        """The commands of `store`, for use in a commit."""
+        text = _encode(namespace, data, now=now)
+        return (
+            self._cache.setting(temp_key(namespace, key), text, ttl_seconds=ttl_seconds),
+            ("ZADD", self._keys.temp_due, repr(now + ttl_seconds), _member(namespace, key)),
+            ("SADD", self._keys.temp_namespace(namespace), key),
+        )
+
+    def get(self, namespace: str, key: str, default: object = None) -> object:
+        """What was stored; ``default`` when nothing is there.
+
+        Raises `UnreadableValue` when it is not of a form that we admit.
+        """
+        text = self._cache.get(temp_key(namespace, key))
+        return default if text is None else _decode(text)
+
+    def delete(self, namespace: str, key: str) -> None:
+        """Remove one piece of data; no ``temp.expired`` follows."""
+        self._execute(self.removing(namespace, [key]))
+
+    def removing(self, namespace: str, keys: Sequence[str]) -> tuple[Command, ...]:
+        """The commands that remove some data of one namespace, for use in a commit."""
+        if not keys:
+            return ()
+        return (
+            self._cache.deleting(*[temp_key(namespace, key) for key in keys]),
+            ("ZREM", self._keys.temp_due, *[_member(namespace, key) for key in keys]),
+            ("SREM", self._keys.temp_namespace(namespace), *keys),
+        )
+
+    def keys_of(self, namespace: str) -> list[str]:
+        """The keys alive in a namespace: of a user a handful."""
+        with translated_errors():
+            return sorted(key.decode() for key in self._redis.smembers(self._keys.temp_namespace(namespace)))
+
+    def due(self, *, now: float, limit: int) -> list[Due]:
+        """Up to ``limit`` pieces of data whose time is over at ``now`` (epoch seconds), the oldest first."""
+        with translated_errors():
+            rows = self._redis.zrangebyscore(self._keys.temp_due, "-inf", now, start=0, num=limit, withscores=True)
+        return [_due(member.decode(), score) for member, score in rows]
+
+    def expire(self, due: Sequence[Due]) -> int:
+        """Take what is due out of the index and publish ``temp.expired`` for it; answers for how many.
+
+        What has been stored anew or given more time meanwhile (by v21, behind our back) is put off instead.
+        """
+        words: list[Any] = []
+        for item in due:
+            event = _expired(item, self._keys)
+            words += (
+                _member(item.namespace, item.key), self._cache_keys.physical(temp_key(item.namespace, item.key)),
+                self._keys.temp_namespace(item.namespace), item.key,
+                event.type, events.encode(event), event.channel,
+            )  # fmt: skip
+        with translated_errors():
+            return int(self._expire_script(keys=[self._keys.temp_due, self._keys.events], args=words))
+
+    @cached_property
+    def _expire_script(self) -> Any:
+        return self._redis.register_script((files("connectbot") / "lua" / "expire_temp.lua").read_text())
+
+    def _execute(self, commands: Sequence[Command]) -> None:
+        with translated_errors(), self._redis.pipeline(transaction=True) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            pipe.execute()
+
+
+def _member(namespace: str, key: str) -> str:
+    return f"{namespace}{_SEPARATOR}{key}"
+
+
+def _due(member: str, score: float) -> Due:
+    namespace, _, key = member.partition(_SEPARATOR)
+    return Due(namespace, key, score)
+
+
+def _expired(item: Due, keys: Keys) -> Event:
+    owner = item.owner
+    return events.new_event(
+        ConnectBotEvents.TEMP_EXPIRED,
+        {"namespace": item.namespace, "key": item.key, "owner": owner},
+        channel=keys.global_channel if owner is None else keys.user_channel(owner),
+        user_id=owner,
+        event_id=events.derived_id("temp", item.namespace, item.key, item.expired_at),
+    )
+
+
+def _encode(namespace: str, data: object, *, now: float) -> str:
+    """v21's record: containers as JSON, anything else as a pickle in hexadecimal, which v21 reads back."""
+    record = {
+        "data": data,
+        "type": type(data).__name__,
+        "created_at": datetime.fromtimestamp(now, UTC).isoformat(),
+        "namespace": namespace,
+        "serialized": isinstance(data, (dict, list, tuple)),
+    }
+    if not record["serialized"]:
+        record["data"] = pickle.dumps(data).hex()
+    return msgspec.json.encode(record).decode()
+
+
+def _decode(text: object) -> object:
+    if not isinstance(text, str):
+        raise UnreadableValue(f"temporary data is JSON text in v21, not {type(text).__name__}")
+    try:
+        record = msgspec.json.decode(text, type=dict[str, Any])
+        if record.get("serialized", True):
+            return record["data"]
+        return safe_pickle.loads(bytes.fromhex(record["data"]))
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableValue(f"temporary data is not of v21's form: {error}") from error

@@ -1,0 +1,74 @@
+"""What the worker remembers of each user: the role, and the version of the newest event that told it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from connectbot.keys import Keys
+from connectbot.redis_client import Command, RedisClient, translated_errors
+
+DEFAULT_ROLE: Final = "employee"
+VERSION_LENGTH: Final = 35
+NO_VERSION: Final = "0" * 14 + "-" + "0" * 20
+"""The version of a user of whom no event with a role has come: older than every event (`Entry.version`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownUser:
+    """One user; ``role`` is None when the user was deleted."""
+
+    user_id: int
+    version: str
+    role: str | None
+
+
+class Users:
+    """The hash of users. Raises `RedisUnavailable` when Redis cannot serve."""
+
+    def __init__(self, client: RedisClient, keys: Keys) -> None:
+        self._redis = client
+        self._keys = keys
+
+    def look_up(self, user_ids: Iterable[int]) -> dict[int, KnownUser]:
+        """Those of the users that are known, deleted ones included."""
+        ids = list(user_ids)
+        if not ids:
+            return {}
+        with translated_errors():
+            records = self._redis.hmget(self._keys.users, ids)
+        return {id_: _parse(id_, record) for id_, record in zip(ids, records, strict=True) if record}
+
+    def scan(self, cursor: int, *, count: int) -> tuple[int, list[KnownUser]]:
+        """About ``count`` users after ``cursor`` (0 = the first), and the next cursor (0 = that was all): HSCAN."""
+        with translated_errors():
+            after, page = self._redis.hscan(self._keys.users, cursor, count=count)
+        return int(after), [_parse(int(id_), record) for id_, record in page.items()]
+
+    def remembering(self, user: KnownUser, *, now: float) -> tuple[Command, ...]:
+        """The commands that store what is known of a user; a deleted one is kept for a while, without a role."""
+        if user.role is None:
+            return (
+                ("HSET", self._keys.users, user.user_id, user.version),
+                ("ZADD", self._keys.deleted_users, repr(now), user.user_id),
+            )
+        return (("HSET", self._keys.users, user.user_id, f"{user.version} {user.role}"),)
+
+    def forget_deleted(self, *, before: float, limit: int) -> int:
+        """Drop up to ``limit`` users deleted ``before`` (epoch seconds) and not seen again. Answers how many."""
+        with translated_errors():
+            ids = self._redis.zrangebyscore(self._keys.deleted_users, "-inf", before, start=0, num=limit)
+            gone = [id_ for id_, user in self.look_up(map(int, ids)).items() if user.role is None]
+            with self._redis.pipeline(transaction=True) as pipe:
+                if gone:
+                    pipe.hdel(self._keys.users, *gone)
+                if ids:
+                    pipe.zrem(self._keys.deleted_users, *ids)
+                pipe.execute()
+        return len(gone)
+
+
+def _parse(user_id: int, record: bytes) -> KnownUser:
+    text = record.decode()
+    return KnownUser(user_id, text[:VERSION_LENGTH], text[VERSION_LENGTH + 1 :] or None)

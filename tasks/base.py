@@ -1,0 +1,203 @@
+"""What the tasks that work on events share: decode a batch, call a plain function, commit what it wants written.
+
+A handler is a plain function ``handle(clients, received) -> Effects``. It cannot forget to acknowledge: its effects
+and the acknowledgement are committed together. Instead of effects it may raise `Later` or `Never`; anything else
+that it raises is a failure, tried again with a growing delay. A handler that fails on many events at once is called
+again on halves of them, until the one that it cannot stand is alone.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import msgspec
+from celery import shared_task
+from celery.utils.log import get_task_logger
+
+from connectbot.clients import Clients
+from connectbot.effects import Effects
+from connectbot.errors import FenceLost, Later, MalformedEvent, Never, RedisUnavailable
+from connectbot.events import Event
+from connectbot.stream import Batch, Entry
+from tasks.process import clients
+
+FIRST_DELAY_SECONDS = 1.0
+LONGEST_DELAY_SECONDS = 300.0
+
+logger = get_task_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An event together with the entry that brought it."""
+
+    entry: Entry
+    event: Event
+
+
+Handler: TypeAlias = Callable[[Clients, Sequence[Received]], Effects]
+Farewell: TypeAlias = Callable[[Clients, Received, str], Effects]
+"""Says what else to write when an event becomes a dead letter: called with the event and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How one kind of event is worked on.
+
+    ``calls_at_once`` is 0 when a handler takes a whole batch; otherwise it gets events one by one, that many of them
+    in threads at the same time, each committed as soon as it is done.
+    """
+
+    handle: Handler
+    farewell: Farewell | None = None
+    calls_at_once: int = 0
+
+
+def event_task(name: str, *, farewell: Farewell | None = None, one_by_one: bool = False) -> Callable[[Handler], Any]:
+    """Make a Celery task of a handler. Its only argument is the order for a `Batch`, which the consumer gives."""
+
+    def decorate(handle: Handler) -> Any:
+        @shared_task(name=name, ignore_result=True, acks_late=True)
+        def run(**order: Any) -> int:
+            ours = clients()
+            at_once = ours.settings.java_calls_per_process if one_by_one else 0
+            return BatchRun(ours, msgspec.convert(order, Batch), Work(handle, farewell, at_once)).run()
+
+        return run
+
+    return decorate
+
+
+class BatchRun:
+    """One batch on its way through a handler."""
+
+    def __init__(self, ours: Clients, batch: Batch, work: Work) -> None:
+        self._clients = ours
+        self._batch = batch
+        self._work = work
+
+    def run(self) -> int:
+        """Work on the batch. Answers how many of its entries are finished with, in one way or another.
+
+        Raises `RedisUnavailable`; whatever is not committed by then stays pending.
+        """
+        entries = self._clients.stream.fetch(self._batch)
+        try:
+            self._drop_deleted(entries)
+            received = self._decode(entries)
+            if self._work.calls_at_once:
+                self._one_by_one(received)
+            else:
+                self._together(received)
+        except FenceLost as lost:
+            logger.warning("batch given up: %s", lost)
+            return 0
+        return len(entries)
+
+    def _drop_deleted(self, entries: Sequence[Entry]) -> None:
+        """Acknowledge what somebody has deleted from the stream: nothing can be done for it any more."""
+        if len(entries) == self._batch.count:
+            return
+        gone = self._clients.stream.deleted_since(self._batch, found=entries)
+        effects = Effects()
+        effects.add(self._clients.stream.counting("deleted_entries", len(gone)))
+        self._commit(gone, effects)
+
+    def _decode(self, entries: Sequence[Entry]) -> list[Received]:
+        received = []
+        for entry in entries:
+            try:
+                received.append(Received(entry, self._read(entry)))
+            except MalformedEvent as error:
+                self._commit([entry.id], self._bury(entry, "malformed", error))
+        return received
+
+    def _read(self, entry: Entry) -> Event:
+        if len(entry.text) > (most := self._clients.settings.max_event_bytes):
+            raise MalformedEvent(f"{len(entry.text):,} bytes are more than CONNECTBOT_MAX_EVENT_BYTES ({most:,})")
+        event = entry.event()
+        if event.type != entry.type:
+            raise MalformedEvent(f"the field type of the entry is {entry.type!r}, the JSON says {event.type!r}")
+        return event
+
+    def _one_by_one(self, received: Sequence[Received]) -> None:
+        with ThreadPoolExecutor(self._work.calls_at_once) as threads:
+            for _ in threads.map(lambda one: self._together([one]), received):
+                pass
+
+    def _together(self, received: Sequence[Received]) -> None:
+        if not received:
+            return
+        try:
+            effects = self._work.handle(self._clients, received)
+            self._commit([one.entry.id for one in received], effects)
+        except (FenceLost, RedisUnavailable):
+            raise
+        except Exception as error:  # whatever a handler may raise, its neighbours must not suffer
+            if len(received) == 1:
+                self._put_off_or_bury(received[0], error)
+            else:
+                middle = len(received) // 2
+                self._together(received[:middle])
+                self._together(received[middle:])
+
+    def _put_off_or_bury(self, one: Received, error: Exception) -> None:
+        attempts = one.entry.attempts + (not isinstance(error, Later) or error.counted)
+        if isinstance(error, (Never, MalformedEvent)):
+            effects = self._bury(one.entry, _reason(error), error)
+        elif attempts >= self._clients.settings.max_attempts:
+            effects = self._bury(one.entry, "attempts_exhausted", error)
+        else:
+            self._commit([one.entry.id], self._put_off(one, error, attempts))
+            return
+        if self._work.farewell:
+            effects.extend(self._work.farewell(self._clients, one, _reason(error)))
+        self._commit([one.entry.id], effects)
+
+    def _put_off(self, one: Received, error: Exception, attempts: int) -> Effects:
+        delay = error.delay_seconds if isinstance(error, Later) else None
+        if delay is None:
+            delay = backoff_seconds(attempts)
+        logger.warning(
+            "event %s (%s) failed, tries so far %d, again in %.1f s: %s",
+            one.event.id, one.event.type, attempts, delay, _describe(error),
+        )  # fmt: skip
+        effects = Effects()
+        due = time.time() + delay
+        effects.add(*self._clients.stream.delaying(self._batch.lane, one.entry, due=due, attempts=attempts))
+        return effects
+
+    def _bury(self, entry: Entry, reason: str, error: Exception) -> Effects:
+        logger.error("entry %s becomes a dead letter (%s): %s", entry.id, reason, _describe(error))
+        effects = Effects()
+        attempts = entry.attempts + 1
+        described = _describe(error)
+        effects.add(
+            self._clients.stream.burying(self._batch.lane, entry, reason=reason, error=described, attempts=attempts)
+        )
+        return effects
+
+    def _commit(self, entries: Sequence[str], effects: Effects) -> None:
+        self._clients.stream.commit(self._batch.lane, self._batch.consumer, entries, effects)
+
+
+def backoff_seconds(attempts: int) -> float:
+    """How long to wait after the given number of failures: doubling, capped, with jitter against herds."""
+    doubled = FIRST_DELAY_SECONDS * 2.0 ** min(max(attempts - 1, 0), 30)
+    return min(doubled, LONGEST_DELAY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MalformedEvent):
+        return "malformed"
+    return error.reason if isinstance(error, Never) else "failed"
+
+
+def _describe(error: Exception) -> str:
+    """What may be shown of an error: our own messages name no data; of others only the kind is safe."""
+    return str(error) if isinstance(error, (Later, Never, MalformedEvent)) else type(error).__qualname__

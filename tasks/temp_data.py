@@ -1,0 +1,28 @@
+"""Temporary data expires: its owners hear of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from celery import shared_task
+
+from tasks.process import clients
+
+SLICE: Final = 500
+MOST_SLICES: Final = 40
+"""One run publishes at most SLICE × MOST_SLICES events; after a long pause the next runs catch up."""
+
+
+@shared_task(name="temp_data.expire")
+def expire() -> int:
+    """Publish ``temp.expired`` for all that has expired since the last run. Answers for how many."""
+    ours = clients()
+    ours.redis.set(ours.settings.keys.last_tick, repr(time.time()))
+    expired = 0
+    for _ in range(MOST_SLICES):
+        due = ours.temp_data.due(now=time.time(), limit=SLICE)
+        expired += ours.temp_data.expire(due)
+        if len(due) < SLICE:
+            break
+    return expired

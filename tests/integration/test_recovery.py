@@ -1,0 +1,97 @@
+"""Workers die; events do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from connectbot.clients import Clients
+from connectbot.embedded import EmbeddedRedis
+from connectbot.events import new_event
+from connectbot.settings import Settings
+from tests.support import Worker, wait_until
+
+EVENTS = 20_000
+
+
+def publish_users(ours: Clients, count: int) -> None:
+    for first in range(0, count, 500):
+        ours.publisher.publish(
+            *(
+                new_event("user.created", {"user": {"id": id_}}, channel="connectbot:global", user_id=id_)
+                for id_ in range(first, min(first + 500, count))
+            )
+        )
+
+
+def known(ours: Clients) -> int:
+    return int(ours.redis.hlen(ours.settings.keys.users))
+
+
+def pending(ours: Clients) -> int:
+    return int(ours.redis.xpending(ours.settings.keys.events, "default")["pending"])
+
+
+def test_a_worker_killed_in_the_middle_of_its_work_loses_nothing(
+    ours: Clients, settings: Settings, tmp_path: Path
+) -> None:
+    publish_users(ours, EVENTS)
+    with Worker(settings, tmp_path, lanes=["default"], arguments=["--concurrency=2"]) as worker:
+        for share in (0.1, 0.4, 0.7):
+            wait_until(lambda share=share: known(ours) > EVENTS * share, deadline_seconds=60, what="some effects")
+            worker.kill()
+            assert known(ours) < EVENTS, "it was killed too late to show anything"
+            worker.start()
+        wait_until(lambda: known(ours) == EVENTS, deadline_seconds=60, what="every effect")
+        wait_until(lambda: pending(ours) == 0, deadline_seconds=30, what="nothing pending")
+    menus = [ours.settings.cache_keys.physical(f"menu:user:{id_}:main") for id_ in range(EVENTS)]
+    assert ours.redis.exists(*menus) == EVENTS
+    assert ours.redis.xlen(ours.settings.keys.dead) == 0
+
+
+def test_a_worker_asked_to_stop_hands_back_what_it_has_not_begun(ours: Clients, worker: Worker) -> None:
+    publish_users(ours, 5000)
+    wait_until(lambda: known(ours) > 0, deadline_seconds=20, what="some effects")
+    worker.terminate()
+    assert not list(ours.redis.scan_iter(ours.settings.keys.lease("*"))), "others would have to wait for its lease"
+    worker.start()
+    wait_until(lambda: known(ours) == 5000, deadline_seconds=30, what="every effect")
+    wait_until(lambda: pending(ours) == 0, deadline_seconds=30, what="nothing pending")
+
+
+def test_a_worker_that_stops_with_nothing_to_do_leaves_nothing_behind(ours: Clients, worker: Worker) -> None:
+    publish_users(ours, 10)
+    wait_until(lambda: known(ours) == 10 and pending(ours) == 0, deadline_seconds=20, what="the effects")
+    worker.terminate()
+    assert ours.redis.hlen(ours.settings.keys.fences("default")) == 0
+    assert ours.redis.xinfo_consumers(ours.settings.keys.events, "default") == []
+    assert not list(ours.redis.scan_iter("default.*")), "the queue of its orders is left behind"
+
+
+def test_only_one_lane_reads_what_only_one_needs(ours: Clients, worker: Worker) -> None:
+    publish_users(ours, 10)
+    wait_until(lambda: known(ours) == 10, deadline_seconds=20, what="the effects")
+    assert ours.redis.xpending(ours.settings.keys.events, "java")["pending"] == 0
+
+
+@pytest.mark.parametrize("how", ["restart", "freeze"])
+def test_work_goes_on_after_redis_was_away(
+    how: str, ours: Clients, worker: Worker, embedded_redis: EmbeddedRedis
+) -> None:
+    server = embedded_redis
+    publish_users(ours, 100)
+    wait_until(lambda: known(ours) == 100, deadline_seconds=20, what="the first effects")
+    if how == "restart":
+        server.kill()
+        server.start()
+    else:
+        server.freeze()
+        server.thaw()
+    wait_until(lambda: _published(ours), deadline_seconds=20, what="publishing again")
+    wait_until(lambda: known(ours) == 101, deadline_seconds=30, what="an effect after the outage")
+
+
+def _published(ours: Clients) -> bool:
+    event = new_event("user.created", {"user": {"id": 100}}, channel="connectbot:global")
+    return ours.publisher.publish_global_event(event.type, event.data)

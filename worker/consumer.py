@@ -1,0 +1,306 @@
+"""One lane of the stream, read by one worker and handed out to that worker's own pool.
+
+The consumer never waits for the work. It reads while few batches are in flight, so that what waits stays in the
+stream; an order it gives travels through a queue of its own, so that a batch and its entries live and die together.
+
+Whenever something is not as it should be (Redis was away, an order may be lost, others have taken over), the consumer
+does not try to mend its registration: it leaves it and registers anew. What it held then goes to an heir, most likely
+itself, like the entries of any consumer that died.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
+
+from connectbot.clients import Clients
+from connectbot.effects import Effects
+from connectbot.errors import FenceLost, RedisUnavailable
+from connectbot.events import is_known
+from connectbot.stream import Batch, Entry
+from worker.orders import End, open_orders
+from worker.routing import DEFAULT, LANES, ROUTES, batch_size, tasks_of
+
+logger = logging.getLogger(__name__)
+
+BEAT_SECONDS: Final = 1.0
+"""How often the lease is renewed and the lane looked after; five such beats fit into a lease."""
+READ_WAIT_SECONDS: Final = 0.5
+RECOVERY_PAUSE_SECONDS: Final = 0.5
+RELEASE_AT_ONCE: Final = 1000
+MOST_DELIVERIES: Final = 3
+"""An entry that was alone in a process that died, at its third delivery, is the cause of it."""
+SUSPECTS_AT_ONCE: Final = 22
+"""Size of the batches of a second delivery: the root of a first one's, so that the third finds a culprit alone."""
+
+
+class Mailbox(Protocol):
+    """The queue by which a consumer sends orders to its own worker."""
+
+    def open(self, name: str) -> None:
+        """Begin to take orders from the queue."""
+
+    def close(self, name: str) -> None:
+        """Stop taking orders from the queue, and remove it."""
+
+    def remove(self, name: str) -> None:
+        """Remove the queue that a dead consumer has left behind."""
+
+    def send(self, name: str, task: Any, order: dict[str, Any], order_id: str) -> None:
+        """Send one order. Raises `RedisUnavailable` when it may not have got through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A batch and the task that is to work on it."""
+
+    task: Any
+    batch: Batch
+
+
+class _Renounced(Exception):
+    """This registration is of no use any more; the next one goes on."""
+
+
+class LaneConsumer:
+    """Reads one lane as long as it runs. ``most_in_flight`` bounds the batches handed out and not finished."""
+
+    def __init__(self, clients: Clients, *, lane: str, mailbox: Mailbox, worker: str, most_in_flight: int) -> None:
+        self._clients = clients
+        self._stream = clients.stream
+        self._settings = clients.settings
+        self._lane = lane
+        self._tasks = tasks_of(lane)
+        self._mailbox = mailbox
+        self._worker = worker
+        self._most_in_flight = most_in_flight
+
+        self._name = ""
+        self._in_flight: dict[str, Order] = {}
+        self._ended: deque[tuple[Order, End]] = deque()
+        self._waiting: deque[Order] = deque()
+        self._next_beat = 0.0
+        self._changed = threading.Condition()
+        self._draining = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"consumer-{lane}", daemon=True)
+
+    def run(self) -> None:
+        """Begin, in a thread of its own."""
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Read nothing more, but stay alive until what is in flight has been finished."""
+        with self._changed:
+            self._draining = True
+            self._changed.notify_all()
+
+    def stop(self, *, timeout_seconds: float = 5.0) -> None:
+        """Leave now: what is not finished goes to an heir."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(timeout_seconds)
+
+    # --- registration ---------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._serve()
+            except (RedisUnavailable, FenceLost, _Renounced) as reason:
+                logger.warning("consumer %s begins anew: %s", self._name, reason)
+                self._pause(RECOVERY_PAUSE_SECONDS)
+            except Exception:
+                logger.exception("consumer %s begins anew after an unexpected error", self._name)
+                self._pause(RECOVERY_PAUSE_SECONDS)
+
+    def _serve(self) -> None:
+        self._register()
+        try:
+            while not self._stopping:
+                self._beat_if_due()
+                self._settle_ended()
+                if self._has_room():
+                    self._hand_out_next()
+        finally:
+            self._leave()
+
+    def _register(self) -> None:
+        self._name = f"{self._lane}.{self._worker}.{uuid.uuid4().hex[:8]}"
+        self._in_flight.clear()
+        self._ended.clear()
+        self._waiting.clear()
+        self._stream.ensure_lanes(LANES)
+        self._stream.register(self._lane, self._name, lease_seconds=self._settings.lease_seconds)
+        self._mailbox.open(self._name)
+        self._next_beat = 0.0
+        logger.info("consumer %s reads lane %s", self._name, self._lane)
+
+    def _leave(self) -> None:
+        try:
+            self._stream.leave(self._lane, self._name)
+        except RedisUnavailable:
+            logger.warning("consumer %s could not give up its lease: it runs out by itself", self._name)
+        self._mailbox.close(self._name)
+
+    # --- the beat: stay alive, inherit, release, trim ---------------------------------------------------
+
+    def _beat_if_due(self) -> None:
+        if time.monotonic() < self._next_beat:
+            return
+        self._next_beat = time.monotonic() + BEAT_SECONDS
+        if not self._stream.renew_lease(self._name, lease_seconds=self._settings.lease_seconds):
+            raise _Renounced("its lease had run out")
+        if self._draining:
+            return
+        self._inherit()
+        self._stream.release_delayed(self._lane, now=time.time(), limit=RELEASE_AT_ONCE)
+        self._stream.trim(keep=self._settings.stream_keep)
+
+    def _inherit(self) -> None:
+        if self._waiting:
+            return
+        taken = self._stream.take_over(self._lane, self._name, limit=batch_size(self._lane, self._settings))
+        for name in taken.fallen:
+            logger.warning("consumer %s is dead: %s takes over its entries", name, self._name)
+            self._mailbox.remove(name)
+        self._waiting.extend(self._orders_for_suspects(taken.entries))
+
+    # --- handing out ------------------------------------------------------------------------------------
+
+    def _has_room(self) -> bool:
+        """Whether there is room for another batch; waits a little for it when there is not."""
+        with self._changed:
+            if self._ended:
+                return False
+            if self._draining or len(self._in_flight) >= self._most_in_flight:
+                self._changed.wait(min(READ_WAIT_SECONDS, BEAT_SECONDS))
+                return False
+            return True
+
+    def _hand_out_next(self) -> None:
+        if not self._waiting:
+            limit = batch_size(self._lane, self._settings)
+            entries = self._stream.read(self._lane, self._name, limit=limit, wait_seconds=READ_WAIT_SECONDS)
+            self._waiting.extend(self._orders_for_news(entries))
+        if self._waiting:
+            self._hand_out(self._waiting.popleft())
+
+    def _hand_out(self, order: Order) -> None:
+        order_id = str(uuid.uuid4())
+        with self._changed:
+            self._in_flight[order_id] = order
+        open_orders.open(order_id, self._on_end)
+        self._mailbox.send(self._name, order.task, asdict(order.batch), order_id)
+
+    def _on_end(self, order_id: str, end: End) -> None:
+        """Called by Celery's main thread."""
+        with self._changed:
+            order = self._in_flight.pop(order_id, None)
+            if order is not None and end is not End.DONE:
+                self._ended.append((order, end))
+            self._changed.notify_all()
+
+    # --- orders out of entries ---------------------------------------------------------------------------
+
+    def _orders_for_news(self, entries: Sequence[Entry]) -> list[Order]:
+        """One order a task: read in one go, the entries of a batch are all those of its types between two ids."""
+        return [
+            Order(task, _span(self._lane, self._name, self._types_of(task), group))
+            for task, group in self._by_task(entries)
+        ]
+
+    def _orders_for_suspects(self, entries: Sequence[Entry]) -> list[Order]:
+        """Orders for entries delivered before: in small batches, then alone, because one may kill its process."""
+        orders = []
+        for task, group in self._by_task(entries):
+            for part in _parts(group):
+                ids = tuple(entry.id for entry in part)
+                types = self._types_of(task)
+                orders.append(Order(task, Batch(self._lane, self._name, types, ids[0], ids[-1], len(ids), ids)))
+        return orders
+
+    def _types_of(self, task: Any) -> tuple[str, ...]:
+        return tuple(sorted(type_ for type_, its_task in self._tasks.items() if its_task is task))
+
+    def _by_task(self, entries: Sequence[Entry]) -> Iterable[tuple[Any, list[Entry]]]:
+        groups: dict[str, tuple[Any, list[Entry]]] = {}
+        foreign: list[Entry] = []
+        for entry in entries:
+            task = self._tasks.get(entry.type) if entry.lane in (None, self._lane) else None
+            if task is None:
+                foreign.append(entry)
+            else:
+                groups.setdefault(task.name, (task, []))[1].append(entry)
+        self._pass_over(foreign)
+        return groups.values()
+
+    def _pass_over(self, entries: Sequence[Entry]) -> None:
+        """Acknowledge at once what this lane has no task for; one lane counts what none of them knows."""
+        effects = Effects()
+        unknown = sum(1 for entry in entries if _is_unknown(entry)) if self._lane == DEFAULT else 0
+        if unknown:
+            effects.add(self._stream.counting("unknown_type", unknown))
+        self._stream.commit(self._lane, self._name, [entry.id for entry in entries], effects)
+
+    # --- orders that did not end well --------------------------------------------------------------------
+
+    def _settle_ended(self) -> None:
+        while self._ended:
+            order, end = self._ended.popleft()
+            if end is End.FAILED:
+                raise _Renounced("a task failed: its batch is handed out again")
+            self._settle_crashed(order.batch)
+
+    def _settle_crashed(self, batch: Batch) -> None:
+        """Hand out again what is left of a batch whose process died; bury an entry that was alone in it."""
+        left = self._stream.redeliver(batch)
+        logger.error("a process died over %d entries of lane %s from %s on", len(left), self._lane, batch.first)
+        if len(left) == 1 and batch.count == 1 and left[0].deliveries > MOST_DELIVERIES:
+            self._bury(left[0])
+        else:
+            self._waiting.extend(self._orders_for_suspects(left))
+
+    def _bury(self, entry: Entry) -> None:
+        logger.error("entry %s becomes a dead letter: its process died %d times", entry.id, MOST_DELIVERIES)
+        effects = Effects()
+        effects.add(
+            self._stream.burying(
+                self._lane,
+                entry,
+                reason="killed_its_process",
+                error=f"the process that worked on it died or took too long, {MOST_DELIVERIES} times",
+                attempts=entry.attempts + MOST_DELIVERIES,
+            )
+        )
+        self._stream.commit(self._lane, self._name, [entry.id], effects)
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            if not self._stopping:
+                self._changed.wait(seconds)
+
+
+def _span(lane: str, consumer: str, types: tuple[str, ...], entries: Sequence[Entry]) -> Batch:
+    return Batch(lane, consumer, types, entries[0].id, entries[-1].id, len(entries))
+
+
+def _parts(entries: Sequence[Entry]) -> Iterable[list[Entry]]:
+    """Entries in batches whose size depends on how often they were delivered."""
+    alone = [entry for entry in entries if entry.deliveries >= MOST_DELIVERIES]
+    together = [entry for entry in entries if entry.deliveries < MOST_DELIVERIES]
+    for at in range(0, len(together), SUSPECTS_AT_ONCE):
+        yield together[at : at + SUSPECTS_AT_ONCE]
+    for entry in alone:
+        yield [entry]
+
+
+def _is_unknown(entry: Entry) -> bool:
+    return not is_known(entry.type) and all(route.type != entry.type for route in ROUTES)

@@ -1,0 +1,78 @@
+"""The orders that a worker has given to itself and not heard the end of.
+
+An order is the Celery message for one batch. Celery tells its end to the request that stands for it in the worker's
+main process; the request passes it on here, to the consumer that gave the order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.worker.request import Request
+
+
+class End(Enum):
+    """How an order ended."""
+
+    DONE = "done"
+    """The task returned: all that could be committed is."""
+    CRASHED = "crashed"
+    """The process that worked on it died, or was killed for taking too long: one of the entries may be the cause."""
+    FAILED = "failed"
+    """The task raised: Redis was away, most likely."""
+
+
+Listener = Callable[[str, End], None]
+
+
+class Orders:
+    """All open orders of this process, by the id of their Celery task. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: dict[str, Listener] = {}
+
+    def open(self, order_id: str, listener: Listener) -> None:
+        """Remember an order; ``listener`` is told its end, once."""
+        with self._lock:
+            self._listeners[order_id] = listener
+
+    def close(self, order_id: str, end: End) -> None:
+        """Tell the end of an order; the first word counts."""
+        with self._lock:
+            listener = self._listeners.pop(order_id, None)
+        if listener:
+            listener(order_id, end)
+
+
+open_orders = Orders()
+
+
+class OrderRequest(Request):
+    """What stands for an order in the worker's main process (Celery: ``Task.Request``)."""
+
+    def acknowledge(self) -> None:
+        """The task has returned."""
+        super().acknowledge()
+        open_orders.close(self.id, End.DONE)
+
+    def reject(self, requeue: bool = False) -> None:
+        """Nothing comes back through the broker: the stream still holds the entries."""
+        super().reject(requeue=False)
+        open_orders.close(self.id, End.FAILED)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """The task has raised, or its process is gone."""
+        crashed = isinstance(exc_info.exception, (WorkerLostError, TimeLimitExceeded, SystemExit))
+        open_orders.close(self.id, End.CRASHED if crashed else End.FAILED)
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """The task takes too long; after the hard limit its process is killed."""
+        if not soft:
+            open_orders.close(self.id, End.CRASHED)
+        super().on_timeout(soft, timeout)

@@ -1,0 +1,66 @@
+"""Which event goes where: the one table. Add an event by adding a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from connectbot.errors import SettingsError
+from connectbot.events import ConnectBotEvents as Types
+from connectbot.settings import Settings
+from connectbot.stream import UNREADABLE
+from tasks import java, matching, menus, upkeep
+
+DEFAULT: Final = "default"
+JAVA: Final = "java"
+LANES: Final = (DEFAULT, JAVA)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Events of one type, the lane that handles them, and the task that does."""
+
+    type: str
+    lane: str
+    task: Any
+
+
+def table(*routes: Route) -> tuple[Route, ...]:
+    """The routes as they are, after a look that no lane has two for one type. Raises `SettingsError`."""
+    seen: set[tuple[str, str]] = set()
+    for route in routes:
+        if route.lane not in LANES:
+            raise SettingsError(f"the route of {route.type!r} names the lane {route.lane!r}, which does not exist")
+        if (route.type, route.lane) in seen:
+            raise SettingsError(f"the lane {route.lane!r} has two routes for {route.type!r}")
+        seen.add((route.type, route.lane))
+    return routes
+
+
+ROUTES: Final = table(
+    Route(Types.USER_CREATED, DEFAULT, menus.follow_users),
+    Route(Types.USER_UPDATED, DEFAULT, menus.follow_users),
+    Route(Types.USER_DELETED, DEFAULT, menus.follow_users),
+    Route(Types.USER_LOGIN, DEFAULT, menus.follow_users),
+    Route(Types.SYSTEM_CACHE_CLEARED, DEFAULT, menus.follow_users),
+    Route(Types.MENUS_WARM, DEFAULT, menus.warm_chunk),
+    Route(Types.MATCHING_REQUEST, JAVA, matching.answer),
+    Route(Types.JAVA_FORWARD, JAVA, java.forward_job),
+    Route(UNREADABLE, DEFAULT, upkeep.bury),
+)
+
+
+def tasks_of(lane: str) -> Mapping[str, Any]:
+    """The task for each type of event that a lane handles."""
+    return {route.type: route.task for route in ROUTES if route.lane == lane}
+
+
+def event_tasks() -> Iterable[Any]:
+    """Every task that works on events, each once."""
+    return {route.task.name: route.task for route in ROUTES}.values()
+
+
+def batch_size(lane: str, settings: Settings) -> int:
+    """Most entries that one order of a lane may hold."""
+    return settings.java_batch_size if lane == JAVA else settings.batch_size

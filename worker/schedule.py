@@ -1,0 +1,19 @@
+"""What celery-beat does when. Add a schedule by adding an entry; redbeat keeps the last runs in Redis."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tasks.menus import WARM_INTERVAL_SECONDS
+
+SCHEDULE: Final[dict[str, dict[str, Any]]] = {
+    # A tick that no worker took before the next one came is dropped: running it twice would help nobody.
+    "temp-data-expire": {"task": "temp_data.expire", "schedule": 5.0, "options": {"expires": 5.0}},
+    "menus-warm": {
+        "task": "menus.warm",
+        "schedule": WARM_INTERVAL_SECONDS,
+        "kwargs": {"scope": "expiring"},
+        "options": {"expires": WARM_INTERVAL_SECONDS},
+    },
+    "events-upkeep": {"task": "events.upkeep", "schedule": 30.0, "options": {"expires": 30.0}},
+}
