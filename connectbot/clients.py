@@ -49,6 +49,12 @@ class Clients:
                 warm=settings.warm_menus,
                 ttl_seconds=settings.menu_ttl_seconds,
             ),
-            temp_data=TempData(client, cache=cache, keys=keys, cache_keys=cache_keys),
+            temp_data=TempData(
+                client,
+                cache=cache,
+                keys=keys,
+                cache_keys=cache_keys,
+                ttl_seconds=settings.temp_data_ttl_seconds,
+            ),
             java=JavaService.from_settings(settings),
         )

@@ -135,7 +135,7 @@ def _retry_after_seconds(text: str, now: datetime) -> float | None:
         return min(float(text), LONGEST_RETRY_AFTER_SECONDS)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)) - now
     return min(max(seconds.total_seconds(), 0.0), LONGEST_RETRY_AFTER_SECONDS)

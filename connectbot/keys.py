@@ -31,9 +31,9 @@ class Keys:
         """Sorted set: entry id → when it is due, in epoch seconds. A member goes when it is released."""
         return f"{self.namespace}:delayed:{lane}"
 
-    def delayed_entries(self, lane: str) -> str:
-        """Hash: entry id → its fields as msgpack, for each member of `delayed`."""
-        return f"{self.namespace}:delayed:{lane}:entries"
+    def delayed_entry(self, lane: str, entry_id: str) -> str:
+        """Hash: the fields of one delayed entry. Goes when it is released."""
+        return f"{self.namespace}:delayed:{lane}:{entry_id}"
 
     @property
     def counters(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,11 @@ class Settings:
         8,
         "Calls of the matching service that one process of the lane `java` keeps in flight. Unset: 8.",
     )
+    batch_time_limit_seconds: float = _setting(
+        "CONNECTBOT_BATCH_TIME_LIMIT",
+        10.0,
+        "Seconds after which a task of the lane `default` is taken to hang over its events, and killed. Unset: 10.",
+    )
     lease_seconds: float = _setting(
         "CONNECTBOT_LEASE_SECONDS",
         5.0,
@@ -105,7 +111,7 @@ class Settings:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)):
-                _require(value > 0, field.metadata["variable"], "must be greater than 0")
+                _require(0 < value < math.inf, field.metadata["variable"], "must be a number greater than 0")
 
     @classmethod
     def load(cls) -> Settings:
@@ -117,6 +123,11 @@ class Settings:
         """
         config = AutoConfig(search_path=str(Path.cwd()))
         return cls(**{field.name: _read(config, field) for field in dataclasses.fields(cls)})
+
+    @staticmethod
+    def is_set(variable: str) -> bool:
+        """Whether a variable has a value of its own, in the environment or the ``.env`` file."""
+        return bool(AutoConfig(search_path=str(Path.cwd()))(variable, default=""))
 
     @property
     def broker_url(self) -> str:
@@ -140,7 +151,7 @@ def _read(config: Callable[[str], str], field: dataclasses.Field[Any]) -> Any:
         text = config(variable).strip()
     except UndefinedValueError:
         return field.default
-    if text == "" and not isinstance(field.default, str):
+    if not text:
         return field.default
     try:
         return _cast(text, type(field.default))

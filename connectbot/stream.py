@@ -15,7 +15,6 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any, Final
 
-import msgspec
 import redis
 
 from connectbot import events
@@ -276,7 +275,7 @@ class EventStream:
         fields[b"origin"] = entry.origin.encode()
         flat = [word for pair in fields.items() for word in pair]
         return (
-            ("HSET", self._keys.delayed_entries(lane), entry.id, _pack(flat)),
+            ("HSET", self._keys.delayed_entry(lane, entry.id), *flat),
             ("ZADD", self._keys.delayed(lane), repr(due), entry.id),
         )
 
@@ -296,9 +295,10 @@ class EventStream:
 
     def release_delayed(self, lane: str, *, now: float, limit: int) -> int:
         """Return entries to the stream whose delay is over at ``now`` (epoch seconds). Answers how many."""
-        keys = [self._keys.events, self._keys.delayed(lane), self._keys.delayed_entries(lane)]
+        keys = [self._keys.events, self._keys.delayed(lane)]
+        args = [self._keys.delayed_entry(lane, ""), repr(now), limit]
         with translated_errors():
-            return int(self._scripts["release_delayed"](keys=keys, args=[repr(now), limit]))
+            return int(self._scripts["release_delayed"](keys=keys, args=args))
 
     def trim(self, *, keep: int) -> int:
         """Remove what every lane has finished with, except the newest ``keep``. Answers how many."""
@@ -324,9 +324,6 @@ class EventStream:
         keys = [self._keys.fences(lane), self._keys.users, self._keys.events]
         with translated_errors():
             return bool(self._scripts["commit"](keys=keys, args=[lane, consumer, entry, *words]))
-
-
-_pack = msgspec.msgpack.Encoder().encode
 
 
 def _entry(id_: bytes, fields: Mapping[bytes, bytes], deliveries: int = 1) -> Entry:

@@ -43,20 +43,29 @@ class Due:
 
 
 class TempData:
-    """Temporary data by namespace and key. Raises `RedisUnavailable` when Redis cannot serve."""
+    """Temporary data by namespace and key. Raises `RedisUnavailable` when Redis cannot serve.
 
-    def __init__(self, client: RedisClient, *, cache: Cache, keys: Keys, cache_keys: CacheKeys) -> None:
+    ``ttl_seconds`` is how long data lives whose writer names no time.
+    """
+
+    def __init__(
+        self, client: RedisClient, *, cache: Cache, keys: Keys, cache_keys: CacheKeys, ttl_seconds: float
+    ) -> None:
         self._redis = client
         self._cache = cache
         self._keys = keys
         self._cache_keys = cache_keys
+        self._ttl_seconds = ttl_seconds
 
-    def store(self, namespace: str, key: str, data: object, *, ttl_seconds: float, now: float) -> None:
+    def store(self, namespace: str, key: str, data: object, *, now: float, ttl_seconds: float | None = None) -> None:
         """Keep ``data`` for ``ttl_seconds`` from ``now`` (epoch seconds)."""
         self._execute(self.storing(namespace, key, data, ttl_seconds=ttl_seconds, now=now))
 
-    def storing(self, namespace: str, key: str, data: object, *, ttl_seconds: float, now: float) -> tuple[Command, ...]:
+    def storing(
+        self, namespace: str, key: str, data: object, *, now: float, ttl_seconds: float | None = None
+    ) -> tuple[Command, ...]:
         """The commands of `store`, for use in a commit."""
+        ttl_seconds = self._ttl_seconds if ttl_seconds is None else ttl_seconds
         text = _encode(namespace, data, now=now)
         return (
             self._cache.setting(temp_key(namespace, key), text, ttl_seconds=ttl_seconds),

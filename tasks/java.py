@@ -17,7 +17,6 @@ from tasks.base import Received, event_task
 from tasks.process import clients
 
 RESULTS_NAMESPACE: Final = "java_results"
-RESULT_TTL_SECONDS: Final = 1800.0
 
 
 class _ForwardData(msgspec.Struct):
@@ -58,7 +57,5 @@ def forward_job(ours: Clients, received: Sequence[Received]) -> Effects:
     except JavaServiceRefused as fault:
         raise Never(fault.reason) from fault
     effects = Effects()
-    effects.add(
-        *ours.temp_data.storing(RESULTS_NAMESPACE, key, answered, ttl_seconds=RESULT_TTL_SECONDS, now=time.time())
-    )
+    effects.add(*ours.temp_data.storing(RESULTS_NAMESPACE, key, answered, now=time.time()))
     return effects

@@ -39,8 +39,8 @@ def environment(settings: Settings) -> dict[str, str]:
 class Worker:
     """``celery -A worker worker`` in a process group of its own; a context manager that ends it.
 
-    ``arguments`` are further arguments of the command line, such as ``"--concurrency=2"``. The log goes to
-    ``directory`` and is printed when the ``with`` block fails.
+    ``app`` is the module of the Celery app. ``arguments`` are further arguments of the command line, such as
+    ``"--concurrency=2"``. The log goes to ``directory`` and is printed when the ``with`` block fails.
     """
 
     def __init__(
@@ -51,12 +51,13 @@ class Worker:
         lanes: Sequence[str] = LANES,
         arguments: Sequence[str] = ("--concurrency=1",),
         name: str = "worker",
+        app: str = "worker",
     ) -> None:
         self._settings = settings
         self._lanes = frozenset(lanes)
         self._known_leases: set[bytes] = set()
         self.log = directory / f"{name}.log"
-        celery = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-Q", ",".join(lanes), "-n", f"{name}@%h"]
+        celery = [sys.executable, "-m", "celery", "-A", app, "worker", "-Q", ",".join(lanes), "-n", f"{name}@%h"]
         self._command = [*celery, "--loglevel=INFO", *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 

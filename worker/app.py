@@ -8,10 +8,12 @@ from worker.bootstep import EventConsumers
 from worker.orders import OrderRequest
 from worker.routing import event_tasks
 
+TASKS = ("tasks.java", "tasks.matching", "tasks.menus", "tasks.temp_data", "tasks.upkeep")
+
 
 def make_app() -> Celery:
     """The app, complete; nothing is read from the environment or connected before it is used."""
-    app = Celery("connectbot", config_source="worker.config", set_as_current=True)
+    app = Celery("connectbot", config_source="worker.config", include=TASKS, set_as_current=True)
     app.steps["consumer"].add(EventConsumers)
     for task in event_tasks():
         task.Request = OrderRequest

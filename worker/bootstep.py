@@ -87,10 +87,17 @@ class OwnQueue:
         """Remove the queue, with the orders that nobody will take from it."""
         self._celery.call_soon(self._delete, name)
 
-    def send(self, name: str, task: Any, order: dict[str, Any], order_id: str) -> None:
+    def send(self, name: str, task: Any, order: dict[str, Any], *, order_id: str, time_limit_seconds: float) -> None:
         """Send one order to this worker."""
         try:
-            task.apply_async(kwargs=order, task_id=order_id, queue=_queue(name), declare=(), retry=False)
+            task.apply_async(
+                kwargs=order,
+                task_id=order_id,
+                queue=_queue(name),
+                declare=(),
+                retry=False,
+                time_limit=time_limit_seconds,
+            )
         except (OperationalError, *self._celery.connection_errors) as error:
             raise RedisUnavailable(f"an order for queue {name} may be lost: {error}") from error
 

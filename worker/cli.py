@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
-import signal
 import sys
-import tempfile
-import time
-from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
-from rich.status import Status
-from rich.table import Table
 
-from connectbot.clients import Clients
 from connectbot.errors import ConnectBotError
-from connectbot.settings import Settings
-from worker.demo import Line, Scenario
-from worker.stack import Stack
-
-STATE_DIRECTORY = ".connectbot"
-
-console = Console()
+from worker.commands import stack
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,108 +16,8 @@ def connectbot() -> None:
     """The background worker of ConnectBot."""
 
 
-@connectbot.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object, and nothing else.")
-def demo(as_json: bool) -> None:
-    """Run everything on an embedded Redis, play a scenario, and show what became of it.
-
-    Ends by itself, with exit status 0 only if every line of the summary holds.
-    """
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="connectbot-demo-") as directory:
-        settings = dataclasses.replace(Settings.load(), redis_url="", celery_broker_url="", namespace="connectbot")
-        stack = Stack(settings, directory=Path(directory), own_redis=True, own_matching_service=True)
-        with Console(stderr=True).status("starting Redis, two workers, beat, Flower and a matching service") as status:
-            scenario = _play(stack, status)
-    _show_summary(*scenario, seconds=time.monotonic() - begun, as_json=as_json)
-    sys.exit(0 if all(line.holds for line in scenario[0]) else 1)
-
-
-def _play(stack: Stack, status: Status) -> tuple[list[Line], dict[str, Any] | None]:
-    with stack:
-        scenario = Scenario(stack, Clients.open(stack.settings), tell=status.update)
-        return scenario.play(), scenario.menu
-
-
-def _show_summary(lines: list[Line], menu: dict[str, Any] | None, *, seconds: float, as_json: bool) -> None:
-    holds = all(line.holds for line in lines)
-    if as_json:
-        rows = [dataclasses.asdict(line) for line in lines]
-        click.echo(json.dumps({"ok": holds, "seconds": round(seconds, 1), "lines": rows, "menu": menu}))
-        return
-    if menu:
-        console.print("One of the menus, as Django reads it:")
-        console.print_json(data=menu)
-    table = Table("", "what", "seen", title=f"The demo took {seconds:.1f} s")
-    for line in lines:
-        table.add_row("[green]✔[/]" if line.holds else "[red]✘[/]", line.what, line.seen)
-    console.print(table)
-
-
-@connectbot.command()
-@click.option(
-    "--directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=STATE_DIRECTORY,
-    show_default=True,
-    help="Where logs, and the data of an embedded Redis, are kept.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON object.")
-def up(directory: Path, as_json: bool) -> None:
-    """Run everything until Ctrl-C: Redis, a worker for each lane, beat, Flower and a matching service.
-
-    Redis is embedded unless REDIS_URL is set; the matching service is a stand-in unless JAVA_SERVICE_URL is set.
-    """
-    settings = Settings.load()
-    signal.signal(signal.SIGTERM, _interrupt)
-    stack = Stack(
-        settings,
-        directory=directory.absolute(),
-        own_redis=not _is_set("REDIS_URL"),
-        own_matching_service=not _is_set("JAVA_SERVICE_URL"),
-    )
-    try:
-        with stack:
-            _show_addresses(stack, directory, as_json=as_json)
-            while True:
-                stack.check()
-                time.sleep(0.5)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("everything is stopped")
-
-
-def _show_addresses(stack: Stack, directory: Path, *, as_json: bool) -> None:
-    addresses = {
-        "redis": _without_password(stack.settings.redis_url),
-        "matching_service": stack.settings.java_service_url,
-        "flower": stack.flower_url,
-        "flower_user": stack.flower_user,
-        "flower_password": stack.flower_password,
-        "logs": str(directory),
-    }
-    if as_json:
-        click.echo(json.dumps(addresses))
-        return
-    table = Table(show_header=False)
-    for name, address in addresses.items():
-        table.add_row(name.replace("_", " "), address)
-    console.print(table)
-    console.print("Ctrl-C stops everything.")
-
-
-def _is_set(variable: str) -> bool:
-    return getattr(Settings.load(), variable.lower()) != getattr(Settings(), variable.lower()) or bool(
-        os.environ.get(variable)
-    )
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+connectbot.add_command(stack.demo)
+connectbot.add_command(stack.up)
 
 
 def main() -> None:

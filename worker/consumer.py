@@ -25,7 +25,7 @@ from connectbot.errors import FenceLost, RedisUnavailable
 from connectbot.events import is_known
 from connectbot.stream import Batch, Entry
 from worker.orders import End, open_orders
-from worker.routing import DEFAULT, LANES, ROUTES, batch_size, tasks_of
+from worker.routing import DEFAULT, LANES, ROUTES, batch_size, tasks_of, time_limit_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Mailbox(Protocol):
     def remove(self, name: str) -> None:
         """Remove the queue that a dead consumer has left behind."""
 
-    def send(self, name: str, task: Any, order: dict[str, Any], order_id: str) -> None:
+    def send(self, name: str, task: Any, order: dict[str, Any], *, order_id: str, time_limit_seconds: float) -> None:
         """Send one order. Raises `RedisUnavailable` when it may not have got through."""
 
 
@@ -198,7 +198,8 @@ class LaneConsumer:
         with self._changed:
             self._in_flight[order_id] = order
         open_orders.open(order_id, self._on_end)
-        self._mailbox.send(self._name, order.task, asdict(order.batch), order_id)
+        limit = time_limit_seconds(self._lane, self._settings)
+        self._mailbox.send(self._name, order.task, asdict(order.batch), order_id=order_id, time_limit_seconds=limit)
 
     def _on_end(self, order_id: str, end: End) -> None:
         """Called by Celery's main thread."""

@@ -136,7 +136,7 @@ class Scenario:
     def _flower(self) -> Line:
         """both workers in Flower"""
         try:
-            workers = _ask_flower(self.stack, "/api/workers")
+            workers = _ask_flower(self.stack, "/api/workers?refresh=1")
         except (OSError, ValueError) as error:
             return Line("Flower", f"no answer: {error}", holds=False)
         names = sorted(name.partition("@")[0] for name in workers)

@@ -67,7 +67,8 @@ class OrderRequest(Request):
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """The task has raised, or its process is gone."""
-        crashed = isinstance(exc_info.exception, (WorkerLostError, TimeLimitExceeded, SystemExit))
+        error = getattr(exc_info.exception, "exc", exc_info.exception)  # billiard wraps what it sends between processes
+        crashed = isinstance(error, (WorkerLostError, TimeLimitExceeded, SystemExit))
         open_orders.close(self.id, End.CRASHED if crashed else End.FAILED)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 

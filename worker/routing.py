@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -64,3 +65,11 @@ def event_tasks() -> Iterable[Any]:
 def batch_size(lane: str, settings: Settings) -> int:
     """Most entries that one order of a lane may hold."""
     return settings.java_batch_size if lane == JAVA else settings.batch_size
+
+
+def time_limit_seconds(lane: str, settings: Settings) -> float:
+    """How long one order of a lane may take before its process is killed (Celery: ``time_limit``)."""
+    if lane != JAVA:
+        return settings.batch_time_limit_seconds
+    rounds = math.ceil(settings.java_batch_size / settings.java_calls_per_process)
+    return rounds * settings.java_service_timeout_seconds + settings.batch_time_limit_seconds

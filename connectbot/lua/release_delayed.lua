@@ -1,16 +1,16 @@
 -- Puts delayed entries that are due back into the stream, named for their lane.
 --
--- KEYS  1 stream of events   2 delayed (sorted set)   3 fields of the delayed entries (hash)
--- ARGV  1 now, in epoch seconds   2 most entries to release
+-- KEYS  1 stream of events   2 delayed (sorted set)
+-- ARGV  1 prefix of the keys that hold the fields of delayed entries (hashes)   2 now, in epoch seconds
+--       3 most entries to release
 -- Returns the number released.
 
-local due = redis.call("ZRANGEBYSCORE", KEYS[2], "-inf", ARGV[1], "LIMIT", 0, ARGV[2])
+local due = redis.call("ZRANGEBYSCORE", KEYS[2], "-inf", ARGV[2], "LIMIT", 0, ARGV[3])
 for _, id in ipairs(due) do
-  local packed = redis.call("HGET", KEYS[3], id)
-  if packed then
-    redis.call("XADD", KEYS[1], "*", unpack(cmsgpack.unpack(packed)))
-    redis.call("HDEL", KEYS[3], id)
-  end
+  local held = ARGV[1] .. id
+  local fields = redis.call("HGETALL", held)
+  if #fields > 0 then redis.call("XADD", KEYS[1], "*", unpack(fields)) end
+  redis.call("DEL", held)
   redis.call("ZREM", KEYS[2], id)
 end
 return #due

@@ -16,11 +16,10 @@ import json
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from connectbot.testing.matching_calls import Call, Calls
@@ -41,7 +40,7 @@ class MatchingService:
         self.calls = Calls()
         self._at_start = self._switches = Switches().changed(switches)
         self._news = threading.Condition()
-        self._stopped = False
+        self._ended = threading.Event()
         self._server = _Server((host, port), self)
         self.url = f"http://{host}:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="matching service")
@@ -55,7 +54,7 @@ class MatchingService:
     ) -> None:
         self._server.shutdown()
         with self._news:
-            self._stopped = True
+            self._ended.set()
             self._news.notify_all()
         self._server.hang_up()
         self._server.server_close()
@@ -83,16 +82,25 @@ class MatchingService:
     def pause(self) -> Switches:
         """Let the time of an answer pass. Answers the switches that it obeys. Raises `_HangUp` after a hang."""
         switches = self._switches
-        time.sleep(switches.latency_ms / 1000)
+        self._ended.wait(switches.latency_ms / 1000)
         if switches.hang:
             with self._news:
-                self._news.wait_for(lambda: self._stopped or not self._switches.hang)
+                self._news.wait_for(lambda: self._ended.is_set() or not self._switches.hang)
             raise _HangUp
         return switches
 
 
 class _HangUp(Exception):
     """Close the connection without an answer."""
+
+
+class _Reply(NamedTuple):
+    """An answer: text as bytes, or a value to be written as JSON. ``half``: only half of it is to leave."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str] = {}
+    half: bool = False
 
 
 class _Server(ThreadingHTTPServer):
@@ -174,9 +182,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         call, number = service.calls.begin(self._call(body))
         try:
-            self._answer_match(call, number, body)
+            reply = self._reply(call, number, body)
         finally:
-            service.calls.end()
+            service.calls.end()  # before the answer leaves: its caller's next call must not be counted beside it
+        self._send(reply)
 
     def _call(self, body: bytes) -> Call:
         headers = {name.lower(): self.headers[name] for name in HEADERS_OF_INTEREST if name in self.headers}
@@ -189,20 +198,19 @@ class _Handler(BaseHTTPRequestHandler):
             headers=headers,
         )
 
-    def _answer_match(self, call: Call, number: int, body: bytes) -> None:
+    def _reply(self, call: Call, number: int, body: bytes) -> _Reply:
         switches = self.server.service.pause()
         if switches.fail(number):
             retry = {"Retry-After": switches.retry_after} if switches.retry_after else {}
-            self._answer(switches.status or 500, failure("switched", request_id=call.request_id), headers=retry)
-        elif switches.error:
-            self._answer(200, failure(switches.error, request_id=call.request_id))
-        elif switches.wrong_json:
-            self._answer(200, b"<html>this is no JSON</html>")
-        else:
-            answer = call.answer or _json(self._result(call, body, switches))
-            if call.key:
-                call.answer = answer
-            self._answer(200, answer, half=switches.half)
+            return _Reply(switches.status or 500, failure("switched", request_id=call.request_id), headers=retry)
+        if switches.error:
+            return _Reply(200, failure(switches.error, request_id=call.request_id))
+        if switches.wrong_json:
+            return _Reply(200, b"<html>this is no JSON</html>")
+        answer = call.answer or _json(self._result(call, body, switches))
+        if call.key:
+            call.answer = answer
+        return _Reply(200, answer, half=switches.half)
 
     def _result(self, call: Call, body: bytes, switches: Switches) -> dict[str, Any]:
         algorithm, who_is_asked = ENDPOINTS[call.path]
@@ -235,18 +243,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.service.calls.forget()
         self._tell_calls(body)
 
-    def _answer(
-        self, status: int, answer: Any, *, headers: Mapping[str, str] | None = None, half: bool = False
-    ) -> None:
-        body = answer if isinstance(answer, bytes) else _json(answer)
-        self.send_response(status)
+    def _answer(self, status: int, answer: Any) -> None:
+        self._send(_Reply(status, answer))
+
+    def _send(self, reply: _Reply) -> None:
+        body = reply.body if isinstance(reply.body, bytes) else _json(reply.body)
+        self.send_response(reply.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
+        for name, value in reply.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if half else body)
-        self.close_connection = self.close_connection or half
+        self.wfile.write(body[: len(body) // 2] if reply.half else body)
+        self.close_connection = self.close_connection or reply.half
 
 
 def _json(value: Any) -> bytes:

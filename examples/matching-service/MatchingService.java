@@ -413,10 +413,14 @@ public final class MatchingService {
             }
             Call call = call(headers, path, body);
             long number = calls.begin(call);
+            Reply reply;
             try {
-                answerMatch(exchange, call, number, body);
+                reply = reply(exchange, call, number, body);
             } finally {
-                calls.end();
+                calls.end();  // before the answer leaves: its caller's next call must not be counted beside it
+            }
+            if (reply != null) {
+                send(exchange, reply);
             }
         }
 
@@ -436,30 +440,32 @@ public final class MatchingService {
                     requestId == null ? headers.getFirst("X-Request-ID") : requestId, interesting);
         }
 
-        private void answerMatch(HttpExchange exchange, Call call, long number, byte[] body) throws IOException {
+        /** Null: hang up without an answer. */
+        private Reply reply(HttpExchange exchange, Call call, long number, byte[] body) {
             Switches obeyed = pause();
             if (obeyed == null) {
-                return;
+                return null;
             }
             if (obeyed.fail(number)) {
                 if (!obeyed.text("retry_after").isEmpty()) {
                     exchange.getResponseHeaders().set("Retry-After", obeyed.text("retry_after"));
                 }
                 int status = obeyed.number("status");
-                answer(exchange, status == 0 ? 500 : status, failure("switched", call.requestId));
-            } else if (!obeyed.text("error").isEmpty()) {
-                answer(exchange, 200, failure(obeyed.text("error"), call.requestId));
-            } else if (obeyed.on("wrong_json")) {
-                send(exchange, 200, "<html>this is no JSON</html>".getBytes(StandardCharsets.UTF_8), false);
-            } else {
-                Call known = calls.known(call);
-                byte[] answer = known.answer;
-                if (answer == null) {
-                    answer = bytes(result(exchange, call, read(body), obeyed));
-                    known.answer = answer;
-                }
-                send(exchange, 200, answer, obeyed.on("half"));
+                return new Reply(status == 0 ? 500 : status, bytes(failure("switched", call.requestId)), false);
             }
+            if (!obeyed.text("error").isEmpty()) {
+                return new Reply(200, bytes(failure(obeyed.text("error"), call.requestId)), false);
+            }
+            if (obeyed.on("wrong_json")) {
+                return new Reply(200, "<html>this is no JSON</html>".getBytes(StandardCharsets.UTF_8), false);
+            }
+            Call known = calls.known(call);
+            byte[] answer = known.answer;
+            if (answer == null) {
+                answer = bytes(result(exchange, call, read(body), obeyed));
+                known.answer = answer;
+            }
+            return new Reply(200, answer, obeyed.on("half"));
         }
 
         private Map<String, Object> result(HttpExchange exchange, Call call, Object asked, Switches obeyed) {
@@ -521,15 +527,18 @@ public final class MatchingService {
 
     // --- HTTP and JSON ---------------------------------------------------------------------------------------------
 
+    /** An answer. {@code half}: only half of it is to leave. */
+    record Reply(int status, byte[] body, boolean half) {}
+
     static void answer(HttpExchange exchange, int status, Object answer) throws IOException {
-        send(exchange, status, bytes(answer), false);
+        send(exchange, new Reply(status, bytes(answer), false));
     }
 
-    static void send(HttpExchange exchange, int status, byte[] body, boolean half) throws IOException {
+    static void send(HttpExchange exchange, Reply reply) throws IOException {
         exchange.getResponseHeaders().set("Content-Type", "application/json");
-        exchange.sendResponseHeaders(status, body.length);
+        exchange.sendResponseHeaders(reply.status, reply.body.length);
         OutputStream stream = exchange.getResponseBody();
-        stream.write(body, 0, half ? body.length / 2 : body.length);
+        stream.write(reply.body, 0, reply.half ? reply.body.length / 2 : reply.body.length);
         stream.flush();
     }
 

@@ -208,7 +208,8 @@ def test_each_listed_status_means_what_the_table_says(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "row"), [(201, 200), (302, 300), (418, 400), (451, 400), (507, 500), (100, "nonsense"), (999, "nonsense")]
+    ("status", "row"),
+    [(201, 200), (302, 300), (418, 400), (451, 400), (507, 500), (100, "nonsense"), (999, "nonsense")],
 )
 def test_a_status_that_is_not_listed_means_what_its_hundred_means(status: int, row: int | str) -> None:
     error = outcome(status)
@@ -230,6 +231,8 @@ def test_a_status_that_is_not_listed_means_what_its_hundred_means(status: int, r
         ("1e9", None),
         ("٧", None),
         ("9" * 5000, None),
+        ("Thu, 01 Jan 2026 00:00:00 +99999999999999999999", None),
+        ("Thu, 01 Jan 99999999999999999999 00:00:00 GMT", None),
         ("", None),
     ],
 )
@@ -346,7 +349,8 @@ def test_all_operations_of_v21_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:8080", "ftp://host", "http://", "http://user:secret@host", "http://host/?a=b", "http://[", "/x"]
+    "url",
+    ["", "localhost:8080", "ftp://host", "http://", "http://user:secret@host", "http://host/?a=b", "http://[", "/x"],
 )
 def test_an_address_that_cannot_be_used_is_refused_without_quoting_it(url: str) -> None:
     with pytest.raises(SettingsError, match="JAVA_SERVICE_URL must be like") as caught:

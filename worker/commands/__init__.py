@@ -1,0 +1,1 @@
+"""The commands of ``connectbot``, a file a noun."""
