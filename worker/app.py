@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Celery
 
 from worker.bootstep import EventConsumers
@@ -11,13 +13,11 @@ from worker.routing import event_tasks
 TASKS = ("tasks.java", "tasks.matching", "tasks.menus", "tasks.temp_data", "tasks.upkeep")
 
 
-def make_app() -> Celery:
-    """The app, complete; nothing is read from the environment or connected before it is used."""
-    app = Celery("connectbot", config_source="worker.config", include=TASKS, set_as_current=True)
-    app.steps["consumer"].add(EventConsumers)
+app = Celery("connectbot", config_source="worker.config", include=TASKS, set_as_current=True)
+app.steps["consumer"].add(EventConsumers)
+
+
+@app.on_after_finalize.connect  # not before: until then nothing is read from the environment
+def _hear_the_end_of_orders(sender: Celery, **_: Any) -> None:
     for task in event_tasks():
         task.Request = OrderRequest
-    return app
-
-
-app = make_app()

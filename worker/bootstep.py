@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from connectbot.errors import RedisUnavailable
 from tasks.process import clients
 from worker.consumer import LaneConsumer
-from worker.routing import LANES
+from worker.routing import LANES, ROUTES
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +23,9 @@ SPARE_BATCHES: Final = 1
 
 
 class EventConsumers(bootsteps.StartStopStep):
-    """Runs a consumer for each lane that the worker serves (``-Q``)."""
+    """Runs a consumer for each lane that the worker serves (``-Q``). A subclass may know other ``routes``."""
 
+    routes = ROUTES
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
@@ -37,7 +38,9 @@ class EventConsumers(bootsteps.StartStopStep):
         worker = f"{parent.hostname}.{os.getpid()}"
         in_flight = parent.controller.concurrency + SPARE_BATCHES
         self._consumers = [
-            LaneConsumer(clients(), lane=lane, mailbox=mailbox, worker=worker, most_in_flight=in_flight)
+            LaneConsumer(
+                clients(), lane=lane, routes=self.routes, mailbox=mailbox, worker=worker, most_in_flight=in_flight
+            )
             for lane in LANES
             if lane in parent.app.amqp.queues.consume_from
         ]

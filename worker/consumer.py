@@ -25,7 +25,7 @@ from connectbot.errors import FenceLost, RedisUnavailable
 from connectbot.events import is_known
 from connectbot.stream import Batch, Entry
 from worker.orders import End, open_orders
-from worker.routing import DEFAULT, LANES, ROUTES, batch_size, tasks_of, time_limit_seconds
+from worker.routing import DEFAULT, LANES, Route, batch_size, tasks_of, time_limit_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -71,12 +71,22 @@ class _Renounced(Exception):
 class LaneConsumer:
     """Reads one lane as long as it runs. ``most_in_flight`` bounds the batches handed out and not finished."""
 
-    def __init__(self, clients: Clients, *, lane: str, mailbox: Mailbox, worker: str, most_in_flight: int) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        *,
+        lane: str,
+        routes: Sequence[Route],
+        mailbox: Mailbox,
+        worker: str,
+        most_in_flight: int,
+    ) -> None:
         self._clients = clients
         self._stream = clients.stream
         self._settings = clients.settings
         self._lane = lane
-        self._tasks = tasks_of(lane)
+        self._tasks = tasks_of(lane, routes)
+        self._routed = {route.type for route in routes}
         self._mailbox = mailbox
         self._worker = worker
         self._most_in_flight = most_in_flight
@@ -246,10 +256,13 @@ class LaneConsumer:
     def _pass_over(self, entries: Sequence[Entry]) -> None:
         """Acknowledge at once what this lane has no task for; one lane counts what none of them knows."""
         effects = Effects()
-        unknown = sum(1 for entry in entries if _is_unknown(entry)) if self._lane == DEFAULT else 0
+        unknown = sum(1 for entry in entries if self._is_unknown(entry)) if self._lane == DEFAULT else 0
         if unknown:
             effects.add(self._stream.counting("unknown_type", unknown))
         self._stream.commit(self._lane, self._name, [entry.id for entry in entries], effects)
+
+    def _is_unknown(self, entry: Entry) -> bool:
+        return entry.type not in self._routed and not is_known(entry.type)
 
     # --- orders that did not end well --------------------------------------------------------------------
 
@@ -301,7 +314,3 @@ def _parts(entries: Sequence[Entry]) -> Iterable[list[Entry]]:
         yield together[at : at + SUSPECTS_AT_ONCE]
     for entry in alone:
         yield [entry]
-
-
-def _is_unknown(entry: Entry) -> bool:
-    return not is_known(entry.type) and all(route.type != entry.type for route in ROUTES)

@@ -52,14 +52,14 @@ ROUTES: Final = table(
 )
 
 
-def tasks_of(lane: str) -> Mapping[str, Any]:
+def tasks_of(lane: str, routes: Iterable[Route]) -> Mapping[str, Any]:
     """The task for each type of event that a lane handles."""
-    return {route.type: route.task for route in ROUTES if route.lane == lane}
+    return {route.type: route.task for route in routes if route.lane == lane}
 
 
-def event_tasks() -> Iterable[Any]:
+def event_tasks(routes: Iterable[Route]) -> Iterable[Any]:
     """Every task that works on events, each once."""
-    return {route.task.name: route.task for route in ROUTES}.values()
+    return {route.task.name: route.task for route in routes}.values()
 
 
 def batch_size(lane: str, settings: Settings) -> int:

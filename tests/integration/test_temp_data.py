@@ -1,0 +1,118 @@
+"""Temporary data on a real Redis: kept, read, expired, and its owner told, once."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from connectbot.clients import Clients
+from connectbot.errors import UnreadableValue
+from tests.support import wait_until
+
+json_data = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(data=json_data, key=st.text(min_size=1, max_size=30).filter(lambda key: "\x1f" not in key))
+@hypothesis_settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_stored_is_read_back(ours: Clients, data: object, key: str) -> None:
+    ours.temp_data.store("default", key, data, now=time.time())
+    assert ours.temp_data.get("default", key) == data
+
+
+def test_the_record_is_v21s(ours: Clients) -> None:
+    ours.temp_data.store("sessions", "s", {"a": [1]}, now=0.0, ttl_seconds=60)
+    record = json.loads(_raw(ours, "sessions", "s"))
+    assert record == {
+        "data": {"a": [1]},
+        "type": "dict",
+        "created_at": "1970-01-01T00:00:00+00:00",
+        "namespace": "sessions",
+        "serialized": True,
+    }
+    ours.temp_data.store("sessions", "t", 5, now=0.0, ttl_seconds=60)
+    record = json.loads(_raw(ours, "sessions", "t"))
+    assert record["serialized"] is False
+    assert pickle.loads(bytes.fromhex(record["data"])) == 5
+
+
+def _raw(ours: Clients, namespace: str, key: str) -> str:
+    from connectbot.cache import CacheCodec
+
+    raw = ours.redis.get(f":1:temp:{namespace}:{key}")
+    return str(CacheCodec("pickle").decode(raw))
+
+
+def test_a_hostile_record_is_refused(ours: Clients) -> None:
+    hostile = pickle.dumps({"data": "x"}).hex()
+    ours.temp_data.store("default", "k", {}, now=time.time())
+    from connectbot.cache import Cache, CacheCodec
+
+    cache = Cache(ours.redis, CacheCodec("pickle"), ours.settings.cache_keys)
+    for text in ("no json", "[]", '{"serialized": false, "data": "zz"}', '{"serialized": true}',
+                 json.dumps({"serialized": False, "data": b"cos\nsystem\n(S'true'\ntR.".hex()})):  # fmt: skip
+        cache.set("temp:default:k", text, 60)
+        with pytest.raises(UnreadableValue):
+            ours.temp_data.get("default", "k")
+    cache.set("temp:default:k", json.dumps({"serialized": False, "data": hostile}), 60)
+    assert ours.temp_data.get("default", "k") == {"data": "x"}
+
+
+def expire(ours: Clients) -> int:
+    return ours.temp_data.expire(ours.temp_data.due(now=time.time(), limit=100))
+
+
+def events(ours: Clients) -> list[dict[str, object]]:
+    return [json.loads(fields[b"event"]) for _, fields in ours.redis.xrange(ours.settings.keys.events)]
+
+
+def test_what_expires_is_told_to_its_owner_once(ours: Clients) -> None:
+    ours.temp_data.store("user_7", "form_data_1", {"a": 1}, now=time.time(), ttl_seconds=0.05)
+    ours.temp_data.store("activity_drafts", "d", {"a": 1}, now=time.time(), ttl_seconds=0.05)
+    ours.temp_data.store("user_7", "stays", {"a": 1}, now=time.time(), ttl_seconds=60)
+    wait_until(lambda: len(ours.temp_data.due(now=time.time(), limit=9)) == 2, deadline_seconds=5, what="two due")
+    wait_until(lambda: expire(ours) or len(events(ours)) == 2, deadline_seconds=5, what="two events")
+    assert expire(ours) == 0
+    told = {event["data"]["key"]: event for event in events(ours)}  # type: ignore[index]
+    assert told["form_data_1"]["data"] == {"namespace": "user_7", "key": "form_data_1", "owner": 7}
+    assert told["form_data_1"]["user_id"] == 7
+    assert told["form_data_1"]["channel"] == "connectbot:user:7"
+    assert told["d"]["data"] == {"namespace": "activity_drafts", "key": "d", "owner": None}
+    assert ours.temp_data.keys_of("user_7") == ["stays"]
+
+
+def test_what_v21_gave_more_time_is_put_off(ours: Clients) -> None:
+    ours.temp_data.store("user_7", "k", {"a": 1}, now=time.time() - 100, ttl_seconds=100.01)
+    ours.redis.set(":1:temp:user_7:k", "stored anew by v21", px=60_000)
+    assert expire(ours) == 0
+    assert ours.temp_data.due(now=time.time(), limit=9) == []
+    assert [item.key for item in ours.temp_data.due(now=time.time() + 61, limit=9)] == ["k"]
+
+
+def test_a_clock_that_runs_ahead_expires_nothing_early(ours: Clients) -> None:
+    ours.temp_data.store("user_7", "k", {"a": 1}, now=time.time(), ttl_seconds=3600)
+    ahead = ours.temp_data.due(now=time.time() + 86_400, limit=9)
+    assert [item.key for item in ahead] == ["k"]
+    assert ours.temp_data.expire(ahead) == 0
+    assert ours.temp_data.get("user_7", "k") == {"a": 1}
+    assert events(ours) == []
+
+
+def test_what_is_deleted_is_not_told(ours: Clients) -> None:
+    ours.temp_data.store("user_7", "k", {"a": 1}, now=time.time(), ttl_seconds=0.01)
+    ours.temp_data.delete("user_7", "k")
+    assert ours.temp_data.due(now=time.time() + 10, limit=9) == []
+    assert ours.temp_data.keys_of("user_7") == []
