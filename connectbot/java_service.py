@@ -96,7 +96,7 @@ class JavaService:
             num_pools=1,
             maxsize=max_connections,
             block=True,
-            retries=False,
+            retries=False,  # and no redirects
             timeout=Timeout(
                 connect=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds), read=timeout_seconds, total=timeout_seconds
             ),
@@ -211,7 +211,6 @@ class JavaService:
                 **self._token.header(),
                 **headers,
             },
-            redirect=False,
             preload_content=False,
             pool_timeout=self._timeout_seconds,
         )

@@ -40,6 +40,17 @@ class Keys:
         """Hash: name of a counter → number since the beginning, such as ``unknown_type``."""
         return f"{self.namespace}:counters"
 
+    # --- v21's pub/sub ------------------------------------------------------------------------------
+
+    def bridged(self, message: str) -> str:
+        """String whose presence tells that the bridge has dealt with a message. Lives `worker.bridge.MARKER_SECONDS`."""
+        return f"{self.namespace}:bridge:seen:{message}"
+
+    @property
+    def bridge_heard(self) -> str:
+        """String: when a bridge last listened to v21's channels, in epoch milliseconds of Redis' clock. Kept."""
+        return f"{self.namespace}:bridge:heard"
+
     # --- consumers ----------------------------------------------------------------------------------
 
     def fences(self, lane: str) -> str:

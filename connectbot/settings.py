@@ -99,6 +99,11 @@ class Settings:
     stream_keep: int = _setting(
         "CONNECTBOT_STREAM_KEEP", 10_000, "Finished events kept in the stream for looking back. Unset: 10,000."
     )
+    bridge: bool = _setting(
+        "CONNECTBOT_BRIDGE",
+        True,
+        "Whether workers of the lane `default` take in what v21 publishes by pub/sub only: `on` or `off`. Unset: on.",
+    )
     flower_basic_auth: str = _setting(
         "CONNECTBOT_FLOWER_BASIC_AUTH",
         "",
@@ -110,7 +115,7 @@ class Settings:
         _require(self.cache_serializer in ("pickle", "json"), "CACHE_SERIALIZER", "must be pickle or json")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, (int, float)):
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
                 _require(0 < value < math.inf, field.metadata["variable"], "must be a number greater than 0")
 
     @classmethod
@@ -153,16 +158,25 @@ def _read(config: Callable[[str], str], field: dataclasses.Field[Any]) -> Any:
         return field.default
     if not text:
         return field.default
+    kind = type(field.default)
     try:
-        return _cast(text, type(field.default))
+        return _cast(text, kind)
     except ValueError as error:
-        raise SettingsError(f"{variable} must be a number, not {text!r}") from error
+        expected = "on or off" if kind is bool else "a number"
+        raise SettingsError(f"{variable} must be {expected}, not {text!r}") from error
 
 
 def _cast(text: str, kind: type) -> Any:
     if kind is tuple:
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    return kind(text)
+    return _switch(text) if kind is bool else kind(text)
+
+
+def _switch(text: str) -> bool:
+    words = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError(text)
+    return words[text.lower()]
 
 
 def _require(condition: bool, variable: str, rule: str) -> None:

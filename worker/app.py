@@ -19,5 +19,5 @@ app.steps["consumer"].add(EventConsumers)
 
 @app.on_after_finalize.connect  # not before: until then nothing is read from the environment
 def _hear_the_end_of_orders(sender: Celery, **_: Any) -> None:
-    for task in event_tasks():
+    for task in event_tasks(EventConsumers.routes):
         task.Request = OrderRequest

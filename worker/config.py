@@ -8,10 +8,9 @@ from urllib.parse import urlsplit
 from kombu import Queue
 
 from connectbot.settings import Settings
-from worker.routing import DEFAULT, JAVA, LANES
+from worker.routing import DEFAULT, JAVA, LANES, TASK_TIME_LIMIT_SECONDS
 from worker.schedule import SCHEDULE
 
-TASK_TIME_LIMIT_SECONDS: Final = 120.0
 BEAT_LOCK_SECONDS: Final = 10
 BEAT_LONGEST_SLEEP_SECONDS: Final = 2.0
 

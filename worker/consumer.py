@@ -11,12 +11,13 @@ itself, like the entries of any consumer that died.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Protocol
 
 from connectbot.clients import Clients
@@ -25,7 +26,15 @@ from connectbot.errors import FenceLost, RedisUnavailable
 from connectbot.events import is_known
 from connectbot.stream import Batch, Entry
 from worker.orders import End, open_orders
-from worker.routing import DEFAULT, LANES, Route, batch_size, tasks_of, time_limit_seconds
+from worker.routing import (
+    DEFAULT,
+    LANES,
+    TASK_TIME_LIMIT_SECONDS,
+    Route,
+    batch_size,
+    tasks_of,
+    time_limit_seconds,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +67,11 @@ class Mailbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A batch and the task that is to work on it."""
+    """A batch and the task that is to work on it; ``given_at`` is on the monotonic clock."""
 
     task: Any
     batch: Batch
+    given_at: float = 0.0
 
 
 class _Renounced(Exception):
@@ -168,11 +178,20 @@ class LaneConsumer:
         self._next_beat = time.monotonic() + BEAT_SECONDS
         if not self._stream.renew_lease(self._name, lease_seconds=self._settings.lease_seconds):
             raise _Renounced("its lease had run out")
+        self._miss_lost_orders()
         if self._draining:
             return
         self._inherit()
         self._stream.release_delayed(self._lane, now=time.time(), limit=RELEASE_AT_ONCE)
         self._stream.trim(keep=self._settings.stream_keep)
+
+    def _miss_lost_orders(self) -> None:
+        """An order may be revoked by an operator, or vanish in the broker: its entries must not wait for ever."""
+        patience = time_limit_seconds(self._lane, self._settings) + TASK_TIME_LIMIT_SECONDS
+        with self._changed:
+            oldest = min((order.given_at for order in self._in_flight.values()), default=math.inf)
+        if time.monotonic() - oldest > patience:
+            raise _Renounced(f"an order was not heard of for {patience:g} s")
 
     def _inherit(self) -> None:
         if self._waiting:
@@ -206,7 +225,7 @@ class LaneConsumer:
     def _hand_out(self, order: Order) -> None:
         order_id = str(uuid.uuid4())
         with self._changed:
-            self._in_flight[order_id] = order
+            self._in_flight[order_id] = replace(order, given_at=time.monotonic())
         open_orders.open(order_id, self._on_end)
         limit = time_limit_seconds(self._lane, self._settings)
         self._mailbox.send(self._name, order.task, asdict(order.batch), order_id=order_id, time_limit_seconds=limit)

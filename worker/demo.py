@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -44,27 +44,28 @@ class Line:
 
 @dataclass(slots=True)
 class Scenario:
-    """The story. ``tell`` is called with each step as it begins, for who watches."""
+    """The story. ``show`` is called whenever something new begins, with what that is and the lines so far."""
 
     stack: Stack
     clients: Clients
-    tell: Callable[[str], None]
+    show: Callable[[str, Sequence[Line]], None]
     heard: list[Event] = field(default_factory=list)
     menu: dict[str, Any] | None = None
 
     def play(self) -> list[Line]:
         """Play it to the end. Answers the summary; never raises because something did not come."""
+        lines: list[Line] = []
         with self._listening() as hear:
-            self.tell(f"publishing {len(USERS)} users, a matching request and temporary data")
+            self.show(f"publishing {len(USERS)} users, a matching request and temporary data", lines)
             self._publish()
-            self.tell("enqueueing a task with .delay(), from a process of its own as Django is")
+            self.show("enqueueing a task with .delay(), from a process of its own as Django is", lines)
             subprocess.run(  # noqa: S603 - our own command
                 [sys.executable, "-c", DELAY_AS_DJANGO_DOES], env=self.stack.environment(), check=True, timeout=60
             )
-            lines = []
-            for step in (self._menus, self._delay, self._pairs, self._temp, self._beat, self._flower, self._dead):
-                self.tell(f"waiting for: {step.__doc__}")
-                lines.append(self._wait(step, hear))
+            for look in (self._menus, self._delay, self._pairs, self._temp, self._beat, self._flower, self._dead):
+                self.show(f"waiting for {look.__doc__}", lines)
+                lines.append(self._wait(look, hear))
+        self.show("stopping everything", lines)
         return lines
 
     # --- what happens -----------------------------------------------------------------------------------

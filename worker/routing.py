@@ -17,6 +17,9 @@ DEFAULT: Final = "default"
 JAVA: Final = "java"
 LANES: Final = (DEFAULT, JAVA)
 
+TASK_TIME_LIMIT_SECONDS: Final = 120.0
+"""How long a task that was enqueued directly may take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

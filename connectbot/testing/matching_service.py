@@ -268,7 +268,12 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8080, help="port to listen on; 0: any free one")
     add_options(parser)
-    with MatchingService(**vars(parser.parse_args())) as service:
+    options = vars(parser.parse_args())
+    try:
+        ours = MatchingService(**options)
+    except OSError as error:
+        parser.exit(1, f"The address cannot be listened on, choose another --port: {error.strerror}\n")
+    with ours as service:
         print(f"matching service on {service.url}", flush=True)  # noqa: T201 - this line is how others find it
         try:
             threading.Event().wait()

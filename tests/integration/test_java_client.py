@@ -17,7 +17,7 @@ import pytest
 
 from connectbot.errors import JavaServiceError, JavaServiceRefused, JavaServiceUnavailable
 from connectbot.java_answers import ANSWERS, LARGEST_ANSWER_BYTES
-from connectbot.java_service import Employee, JavaService, MatchingRequest, Pair
+from connectbot.java_service import CONNECT_TIMEOUT_SECONDS, Employee, JavaService, MatchingRequest, Pair
 from connectbot.testing.matching_service import MatchingService
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -262,8 +262,11 @@ def test_health_is_not_ok_unless_it_says_so(clients: Clients) -> None:
 
 
 @contextmanager
-def answering(*chunks: bytes, hold: bool = False) -> Iterator[str]:
-    """A server that answers each connection with the same bytes and closes it, or holds it open in silence."""
+def answering(*chunks: bytes, hold: bool = False, pause_seconds: float = 0) -> Iterator[str]:
+    """A server that answers each connection with the same bytes and closes it.
+
+    ``hold`` keeps it open in silence instead; ``pause_seconds`` pass after each of ``chunks``.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         ended = threading.Event()
 
@@ -278,6 +281,7 @@ def answering(*chunks: bytes, hold: bool = False) -> Iterator[str]:
                     try:
                         for chunk in chunks:
                             connection.sendall(chunk)
+                            ended.wait(pause_seconds)
                     except OSError:
                         continue  # the client had enough
                     if hold:
@@ -360,6 +364,12 @@ def test_an_answer_that_stops_in_the_middle_is_not_waited_for(clients: Clients) 
         assert reason_of(match(clients(url, timeout_seconds=0.3))) == "timeout"
 
 
+def test_an_answer_that_trickles_in_is_not_waited_for(clients: Clients) -> None:
+    trickle = [http(b"", b"Content-Length: 500"), *([b" "] * 500)]
+    with answering(*trickle, pause_seconds=0.02) as url:
+        assert reason_of(match(clients(url, timeout_seconds=0.3))) == "timeout"
+
+
 def test_a_redirect_is_not_followed(service: MatchingService, clients: Clients) -> None:
     elsewhere = b"Location: " + service.url.encode() + b"/api/v1/matching/match/secret-coffee"
     with answering(http(b"", elsewhere, b"Content-Length: 0", status=b"307 Temporary Redirect")) as url:
@@ -385,6 +395,11 @@ def test_a_host_that_takes_no_connection_is_not_waited_for(clients: Clients) -> 
         finally:
             for one in waiting:
                 one.close()
+
+
+def test_connecting_may_take_less_than_a_call(clients: Clients) -> None:
+    timeout = clients("http://127.0.0.1:1", timeout_seconds=15)._http.connection_pool_kw["timeout"]
+    assert (timeout.connect_timeout, timeout.total) == (CONNECT_TIMEOUT_SECONDS, 15)
 
 
 def test_a_pool_that_stays_in_use_is_told_apart(service: MatchingService, clients: Clients) -> None:
@@ -429,9 +444,12 @@ def test_a_connection_is_used_again_whatever_was_answered(
 ) -> None:
     service.switch(status=status)
     client = clients(service.url)
+    pool: Any = client._http.connection_from_url(service.url).pool
+    ports = set()
     for _ in range(5):
         match(client)
-    assert client._http.connection_from_url(service.url).num_connections == 1
+        ports.add(pool.queue[-1].sock.getsockname())
+    assert len(ports) == 1
 
 
 def test_a_service_that_was_started_again_is_reached_again(clients: Clients) -> None:

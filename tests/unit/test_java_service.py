@@ -285,6 +285,21 @@ def test_status_error_in_http_200_is_a_failure(text: Any, kind: type[JavaService
         assert "Ivan" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "rows"),
+    [
+        ("later", [429, 502, 503, 504, "timeout", "connect_timeout", "connection_error", "error data_api_failed"]),
+        ("later", [408, 425, 500, "incomplete_answer", "pool_timeout", "tls_error", "token_unreadable"]),
+        ("never", [400, 401, 403, 404, 409, 422, 501, "error", "nonsense", "answer_too_large"]),
+        ("never", ["unknown_operation", "bad_payload", "nobody_asked", "no_idempotency_key", 300]),
+        ("done", [200]),
+    ],
+)
+def test_the_table_decides_as_was_agreed(verdict: str, rows: list[int | str]) -> None:
+    """Written down twice on purpose: a row that changes its verdict changes what happens to people's requests."""
+    assert {row: ANSWERS[row].verdict for row in rows} == dict.fromkeys(rows, verdict)
+
+
 def test_rows_are_told_apart_by_their_reasons() -> None:
     reasons = [meaning.reason for meaning in ANSWERS.values()]
     assert len(set(reasons)) == len(reasons)

@@ -40,9 +40,10 @@ READ = [
     ("CONNECTBOT_MAX_EVENT_BYTES", "4096", "max_event_bytes", 4096),
     ("CONNECTBOT_MAX_BACKLOG", "1000", "max_backlog", 1000),
     ("CONNECTBOT_STREAM_KEEP", "13", "stream_keep", 13),
+    ("CONNECTBOT_BRIDGE", "Off", "bridge", False),
     ("CONNECTBOT_FLOWER_BASIC_AUTH", "user:word", "flower_basic_auth", "user:word"),
 ]
-NUMBERS = [(variable, name) for variable, _, name, value in READ if isinstance(value, (int, float))]
+NUMBERS = [(variable, name) for variable, _, name, value in READ if type(value) in (int, float)]
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +112,12 @@ def test_an_unusable_number_is_refused_by_the_name_of_its_variable(
 ) -> None:
     monkeypatch.setenv(variable, text)
     with pytest.raises(SettingsError, match=rf"^{variable} must be "):
+        Settings.load()
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTBOT_BRIDGE", "maybe")
+    with pytest.raises(SettingsError, match=r"^CONNECTBOT_BRIDGE must be on or off, not 'maybe'$"):
         Settings.load()
 
 

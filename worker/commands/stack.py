@@ -8,12 +8,14 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.status import Status
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.table import Table
 
 from connectbot.clients import Clients
@@ -34,34 +36,41 @@ def demo(as_json: bool) -> None:
     Ends by itself, with exit status 0 only if every line of the summary holds.
     """
     begun = time.monotonic()
+    settings = dataclasses.replace(Settings(), flower_basic_auth=Settings.load().flower_basic_auth)
     with tempfile.TemporaryDirectory(prefix="connectbot-demo-") as directory:
-        settings = dataclasses.replace(Settings.load(), redis_url="", celery_broker_url="", namespace="connectbot")
         stack = Stack(settings, directory=Path(directory), own_redis=True, own_matching_service=True)
-        with Console(stderr=True).status("starting Redis, two workers, beat, Flower and a matching service") as status:
-            scenario = _play(stack, status)
-    _show_summary(*scenario, seconds=time.monotonic() - begun, as_json=as_json)
-    sys.exit(0 if all(line.holds for line in scenario[0]) else 1)
+        with Live(console=Console(stderr=as_json), transient=True) as live:
+            live.update(_progress("starting Redis, two workers, beat, Flower and a matching service", []))
+            with stack:
+                scenario = Scenario(
+                    stack, Clients.open(stack.settings), show=lambda doing, lines: live.update(_progress(doing, lines))
+                )
+                lines = scenario.play()
+    _show_summary(lines, scenario.menu, seconds=time.monotonic() - begun, as_json=as_json)
+    sys.exit(0 if all(line.holds for line in lines) else 1)
 
 
-def _play(stack: Stack, status: Status) -> tuple[list[Line], dict[str, Any] | None]:
-    with stack:
-        scenario = Scenario(stack, Clients.open(stack.settings), tell=status.update)
-        return scenario.play(), scenario.menu
+def _progress(doing: str, lines: Sequence[Line]) -> RenderableType:
+    return Group(_table(lines), Spinner("dots", doing))
 
 
-def _show_summary(lines: list[Line], menu: dict[str, Any] | None, *, seconds: float, as_json: bool) -> None:
-    holds = all(line.holds for line in lines)
+def _table(lines: Sequence[Line], *, title: str | None = None) -> Table:
+    table = Table("", "what", "seen", title=title)
+    for line in lines:
+        table.add_row("[green]✔[/]" if line.holds else "[red]✘[/]", line.what, line.seen)
+    return table
+
+
+def _show_summary(lines: Sequence[Line], menu: dict[str, Any] | None, *, seconds: float, as_json: bool) -> None:
     if as_json:
         rows = [dataclasses.asdict(line) for line in lines]
+        holds = all(line.holds for line in lines)
         click.echo(json.dumps({"ok": holds, "seconds": round(seconds, 1), "lines": rows, "menu": menu}))
         return
     if menu:
         console.print("One of the menus, as Django reads it:")
         console.print_json(data=menu)
-    table = Table("", "what", "seen", title=f"The demo took {seconds:.1f} s")
-    for line in lines:
-        table.add_row("[green]✔[/]" if line.holds else "[red]✘[/]", line.what, line.seen)
-    console.print(table)
+    console.print(_table(lines, title=f"The demo took {seconds:.1f} s"))
 
 
 @click.command()

@@ -1,0 +1,32 @@
+-- Puts events that came by pub/sub into the stream, each once, however many workers have heard it.
+--
+-- KEYS  1 stream of events   2 counters (hash)   then for each message: its marker (string)
+-- ARGV  1 most entries the stream may hold   2 lifetime of a marker, in seconds
+--       then for each message: the type of its event, its JSON ("" = no event: it is only counted)
+-- Returns the number of events put into the stream and the number of malformed messages, each not counting what
+-- another worker had dealt with; -1 as the first when there is no room: then nothing was done.
+--
+-- The marker comes after the entry: should adding it fail, the next try finds no marker and adds it.
+
+local room, lifetime = tonumber(ARGV[1]), ARGV[2]
+
+local new, mine, events = {}, {}, 0
+for at = 3, #KEYS do
+  local marker = KEYS[at]
+  if not mine[marker] and redis.call("EXISTS", marker) == 0 then
+    mine[marker] = true
+    new[#new + 1] = at
+    if ARGV[2 * at - 2] ~= "" then events = events + 1 end
+  end
+end
+if events > 0 and redis.call("XLEN", KEYS[1]) + events > room then return {-1, 0} end
+
+for _, at in ipairs(new) do
+  local type, text = ARGV[2 * at - 3], ARGV[2 * at - 2]
+  if text ~= "" then redis.call("XADD", KEYS[1], "*", "type", type, "event", text) end
+  redis.call("SET", KEYS[at], 1, "EX", lifetime)
+end
+local malformed = #new - events
+if events > 0 then redis.call("HINCRBY", KEYS[2], "bridge_events", events) end
+if malformed > 0 then redis.call("HINCRBY", KEYS[2], "bridge_malformed", malformed) end
+return {events, malformed}
