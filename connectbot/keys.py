@@ -43,7 +43,7 @@ class Keys:
     # --- v21's pub/sub ------------------------------------------------------------------------------
 
     def bridged(self, message: str) -> str:
-        """String whose presence tells that the bridge has dealt with a message. Lives `worker.bridge.MARKER_SECONDS`."""
+        """String whose presence tells that the bridge has dealt with a message. Lives ten minutes."""
         return f"{self.namespace}:bridge:seen:{message}"
 
     @property
@@ -103,6 +103,26 @@ class Keys:
     def service_channel(self, service: str) -> str:
         """Channel of one microservice, such as ``matching``."""
         return f"{self.namespace}:service:{service}"
+
+    @property
+    def channel_patterns(self) -> tuple[str, ...]:
+        """Patterns (PSUBSCRIBE) for all the channels of v21."""
+        return (self.global_channel, f"{self.namespace}:user:*", self.service_channel("*"))
+
+    # --- what the site keeps to send each thing once ------------------------------------------------
+
+    def spool(self, spool_id: str) -> str:
+        """String: number of the last parcel delivered out of one spool file. Kept as long as the file."""
+        return f"{self.namespace}:spool:{spool_id}"
+
+    def last_sent(self, sender: str) -> str:
+        """String: id of the event that one thread of one process sent last. Lives a day."""
+        return f"{self.namespace}:sent:{sender}"
+
+    @property
+    def probe(self) -> str:
+        """String, written by who asks whether Redis can serve. Lives a second."""
+        return f"{self.namespace}:probe"
 
     # --- beat ---------------------------------------------------------------------------------------
 

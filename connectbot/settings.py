@@ -104,6 +104,11 @@ class Settings:
         True,
         "Whether workers of the lane `default` take in what v21 publishes by pub/sub only: `on` or `off`. Unset: on.",
     )
+    spool: str = _setting(
+        "CONNECTBOT_SPOOL",
+        "",
+        "File (SQLite) that keeps what site and bot publish and store while Redis is away. Unset: they answer False.",
+    )
     flower_basic_auth: str = _setting(
         "CONNECTBOT_FLOWER_BASIC_AUTH",
         "",

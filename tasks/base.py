@@ -68,6 +68,7 @@ def event_task(name: str, *, farewell: Farewell | None = None, one_by_one: bool 
             at_once = ours.settings.java_calls_per_process if one_by_one else 0
             return BatchRun(ours, msgspec.convert(order, Batch), Work(handle, farewell, at_once)).run()
 
+        run.handle = handle
         return run
 
     return decorate

@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 
 from worker.bootstep import EventConsumers
+from worker.bridge import EventBridge
 from worker.orders import OrderRequest
 from worker.routing import event_tasks
 
@@ -15,6 +16,7 @@ TASKS = ("tasks.java", "tasks.matching", "tasks.menus", "tasks.temp_data", "task
 
 app = Celery("connectbot", config_source="worker.config", include=TASKS, set_as_current=True)
 app.steps["consumer"].add(EventConsumers)
+app.steps["worker"].add(EventBridge)
 
 
 @app.on_after_finalize.connect  # not before: until then nothing is read from the environment

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +21,7 @@ import pytest
 import urllib3
 
 from connectbot.testing.matching_rules import Asked, pair
+from connectbot.testing.matching_switches import Switches
 from tests.support import ROOT, wait_until
 
 EXAMPLES = ROOT / "examples" / "matching-service"
@@ -362,18 +366,31 @@ def test_switches_are_options_too_and_a_reset_returns_to_them(stand_in: str) -> 
         call.http.clear()
 
 
-@pytest.mark.parametrize("stand_in", sorted(COMMANDS))
-@pytest.mark.parametrize(
-    "options", [["--speed", "1"], ["--pair-shape", "circle"], ["--latency-ms", "soon"], ["--error"]]
-)
-def test_options_that_cannot_be_used_end_it_at_once(stand_in: str, options: list[str]) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        [*available(stand_in), *options], capture_output=True, text=True, env=environment, check=False
-    )
-    assert ended.returncode == 2
+def said_when_it_ended(stand_in: str, *options: str) -> tuple[int, str]:
+    command, environment = available(stand_in), {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, check=False)
     assert "Traceback" not in ended.stderr
-    assert "\tat " not in ended.stderr
+    assert "\tat " not in ended.stderr  # a trace of Java's
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize("stand_in", sorted(COMMANDS))
+@pytest.mark.parametrize("options", ["--speed 1", "--pair-shape circle", "--latency-ms soon", "--error"])
+def test_options_that_cannot_be_used_end_it_at_once(stand_in: str, options: str) -> None:
+    assert said_when_it_ended(stand_in, *options.split())[0] == 2
+
+
+@pytest.mark.parametrize("stand_in", sorted(COMMANDS))
+def test_an_address_in_use_ends_it_at_once(stand_in: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        status, said = said_when_it_ended(stand_in, "--port", str(taken.getsockname()[1]))
+    assert status == 1
+    assert "choose another --port" in said
+
+
+def test_the_readme_explains_each_switch() -> None:
+    named = re.findall(r"^\| `(\w+)` \|", (EXAMPLES / "README.md").read_text(), re.MULTILINE)
+    assert named == [field.name for field in dataclasses.fields(Switches)]
 
 
 def test_the_example_for_machines_without_java_runs() -> None:

@@ -41,6 +41,7 @@ READ = [
     ("CONNECTBOT_MAX_BACKLOG", "1000", "max_backlog", 1000),
     ("CONNECTBOT_STREAM_KEEP", "13", "stream_keep", 13),
     ("CONNECTBOT_BRIDGE", "Off", "bridge", False),
+    ("CONNECTBOT_SPOOL", "/var/lib/connectbot/spool.db", "spool", "/var/lib/connectbot/spool.db"),
     ("CONNECTBOT_FLOWER_BASIC_AUTH", "user:word", "flower_basic_auth", "user:word"),
 ]
 NUMBERS = [(variable, name) for variable, _, name, value in READ if type(value) in (int, float)]

@@ -38,6 +38,8 @@ class Kind(StrEnum):
     """SIGTERM to Redis."""
     REDIS_EMPTY = "redis_empty"
     """Redis comes back without its data."""
+    REDIS_FLUSH = "redis_flush"
+    """FLUSHALL."""
     REDIS_FREEZE = "redis_freeze"
     """SIGSTOP, then SIGCONT to Redis."""
     REDIS_HALF_OPEN = "redis_half_open"
@@ -46,7 +48,8 @@ class Kind(StrEnum):
 
 KILLS: Final = (Kind.KILL, Kind.KILL, Kind.KILL, Kind.KILL, Kind.KILL_MAIN, Kind.KILL_CHILD, Kind.STOP_KILL)
 """What counts as a kill; most of them hit a whole worker."""
-OUTAGES: Final = (Kind.REDIS_KILL, Kind.REDIS_RESTART, Kind.REDIS_EMPTY, Kind.REDIS_FREEZE, Kind.REDIS_HALF_OPEN)
+WIPES: Final = (Kind.REDIS_EMPTY, Kind.REDIS_FLUSH)
+OUTAGES: Final = (Kind.REDIS_KILL, Kind.REDIS_RESTART, Kind.REDIS_FREEZE, Kind.REDIS_HALF_OPEN, *WIPES)
 
 
 @dataclass(frozen=True, slots=True)

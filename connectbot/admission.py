@@ -1,0 +1,114 @@
+"""How events that came by v21's pub/sub enter the stream: each once, whoever heard it, and no gap unseen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from typing import Any, Final
+
+from connectbot import events
+from connectbot.errors import BacklogFull, MalformedEvent
+from connectbot.events import VIA_STREAM
+from connectbot.keys import Keys
+from connectbot.listener import Message
+from connectbot.redis_client import RedisClient, translated_errors
+
+MARKER_SECONDS: Final = 600
+"""How long a message is remembered. What a listener brings later than that could come in twice."""
+
+_LONGEST_NAME: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A message on its way into the stream.
+
+    ``problem`` says why it cannot be an event; it is empty, and ``text`` is not, when it is one.
+    """
+
+    channel: str
+    marker: str
+    type: str = ""
+    text: bytes = b""
+    problem: str = ""
+
+    @classmethod
+    def of(cls, message: Message) -> Candidate | None:
+        """The candidate that a message is; None when the stream has its event already."""
+        channel = message.channel[:_LONGEST_NAME].decode("utf-8", "replace")
+        try:
+            event = events.decode(message.text)
+            if not event.id:
+                raise MalformedEvent("its id is empty, so that nobody can tell it from another")  # noqa: TRY301
+        except MalformedEvent as error:
+            return cls(channel, _digest(message.text), problem=str(error))
+        if event.via == VIA_STREAM:
+            return None
+        # A publisher of CloudEvents may number its events, so that the source belongs to the id.
+        marker = f"{event.source}:{event.id}"
+        if len(marker) > _LONGEST_NAME:
+            marker = _digest(marker.encode())
+        return cls(channel, marker, event.type, message.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What came of some candidates: those that another worker had brought in before are in neither number."""
+
+    events: int
+    malformed: int
+
+
+class Admission:
+    """The way into the stream. ``room`` is how many entries the stream may hold.
+
+    Its methods raise `RedisUnavailable`.
+    """
+
+    def __init__(self, client: RedisClient, keys: Keys, *, room: int) -> None:
+        self._redis = client
+        self._keys = keys
+        self._room = room
+
+    def admit(self, candidates: Sequence[Candidate]) -> Admitted:
+        """Put events into the stream that are not there yet, and count them and what is malformed.
+
+        Raises `BacklogFull` when there is no room; nothing is done then.
+        """
+        keys = [self._keys.events, self._keys.counters]
+        words: list[Any] = [self._room, MARKER_SECONDS]
+        for candidate in candidates:
+            keys.append(self._keys.bridged(candidate.marker))
+            words += (candidate.type, candidate.text)
+        with translated_errors():
+            new, malformed = self._scripts["bridge_admit"](keys=keys, args=words)
+        if new == -1:
+            raise BacklogFull(f"the stream {self._keys.events} is full ({self._room} entries)")
+        return Admitted(new, malformed)
+
+    def note_listening(self, *, unbroken: bool, silent_seconds: float, shortest_gap_seconds: float) -> float:
+        """Note that v21's channels are listened to now. Answers how many seconds nobody did before; 0 for no gap.
+
+        ``unbroken`` tells that the caller has listened ever since its last note. ``silent_seconds`` is how long
+        the caller has not, 0 when it never did; it counts where Redis does not know. Shorter than
+        ``shortest_gap_seconds`` is no gap.
+        """
+        with translated_errors():
+            gap_ms = self._scripts["bridge_listening"](
+                keys=[self._keys.bridge_heard, self._keys.counters],
+                args=[int(unbroken), int(silent_seconds * 1000), int(shortest_gap_seconds * 1000)],
+            )
+        return int(gap_ms) / 1000
+
+    @cached_property
+    def _scripts(self) -> dict[str, Any]:
+        folder = files("connectbot") / "lua"
+        names = ("bridge_admit", "bridge_listening")
+        return {name: self._redis.register_script((folder / f"{name}.lua").read_text()) for name in names}
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -1,0 +1,182 @@
+"""The bridge from v21: what unmodified v21 code publishes by pub/sub enters the stream, and is kept from then on.
+
+Every worker of the lane ``default`` listens, so that pub/sub has a listener while one of them lives; the stream gets
+each event once all the same (lua/bridge_admit.lua). What this package publishes itself is in the stream already: it
+ends with `events.OURS_ENDS_WITH` and is passed over unread.
+
+A message that is no event is counted, logged without its text, and dropped. It is not made a dead letter: whatever
+would be done with it there, it cannot become an event; v21's own listeners drop it as well; and dead letters are
+kept until an operator drops them, so that chatter on a public channel could fill Redis.
+
+Pub/sub keeps nothing for who is away. A gap, in which no worker listened, is therefore counted and logged:
+
+    bridge_events     events that came by pub/sub only
+    bridge_malformed  messages that were no events
+    bridge_gaps       times in which nobody listened, and
+    bridge_gap_ms     how long they were altogether
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, Final
+
+from celery import bootsteps
+
+from connectbot.admission import MARKER_SECONDS, Admission, Candidate
+from connectbot.clients import Clients
+from connectbot.errors import BacklogFull, RedisUnavailable
+from connectbot.events import OURS_ENDS_WITH
+from connectbot.listener import Listener
+from tasks.process import clients
+from worker.routing import DEFAULT
+
+logger = logging.getLogger(__name__)
+
+NOTE_SECONDS: Final = 1.0
+"""How often the bridge notes in Redis that it listens."""
+SHORTEST_GAP_SECONDS: Final = 2.5
+"""Two notes may be that far apart although somebody listened all the time."""
+WAIT_SECONDS: Final = 0.5
+PAUSE_SECONDS: Final = 0.5
+BUSY_MESSAGES: Final = 20
+COLLECTING_SECONDS: Final = 0.01
+"""After so many messages at once the bridge waits this long: a flood wakes it 100 times a second, not 10,000."""
+LONGEST_SLEEP_SECONDS: Final = MARKER_SECONDS / 2
+"""What a bridge that hung for longer still holds may have been brought in by others, and been forgotten since."""
+
+
+class _Overslept(Exception):
+    """This process hung for so long that what it holds is not to be trusted."""
+
+
+class Bridge:
+    """Listens as long as it runs, in a thread of its own."""
+
+    def __init__(self, ours: Clients) -> None:
+        self._clients = ours
+        room = ours.settings.max_backlog + ours.settings.stream_keep
+        self._admission = Admission(ours.redis, ours.settings.keys, room=room)
+        self._held: list[Candidate] = []
+        self._awake_at = 0.0
+        self._listened_at: float | None = None
+        self._next_note = 0.0
+        self._is_full = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
+
+    def run(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, *, timeout_seconds: float = 5.0) -> None:
+        """End, and wait for that."""
+        self._stopping.set()
+        self._thread.join(timeout_seconds)
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._listen()
+            except RedisUnavailable as reason:
+                logger.warning("the bridge subscribes anew: %s", reason)
+            except _Overslept:
+                logger.warning("the bridge hung for more than %g s and subscribes anew", LONGEST_SLEEP_SECONDS)
+                self._held.clear()
+            except Exception:
+                logger.exception("the bridge subscribes anew after an unexpected error")
+            self._stopping.wait(PAUSE_SECONDS)
+
+    def _listen(self) -> None:
+        self._awake_at = time.monotonic()
+        patterns = self._clients.settings.keys.channel_patterns
+        with Listener(self._clients.redis, patterns=patterns, ignoring=OURS_ENDS_WITH) as listener:
+            self._note(unbroken=False)
+            while not self._stopping.is_set():
+                self._stay_awake()
+                self._hear(listener)
+                self._stay_awake()
+                self._bring_in()
+                if time.monotonic() >= self._next_note and not self._held:
+                    self._note(unbroken=True)
+
+    def _stay_awake(self) -> None:
+        now = time.monotonic()
+        if now - self._awake_at > LONGEST_SLEEP_SECONDS:
+            raise _Overslept
+        self._awake_at = now
+
+    def _hear(self, listener: Listener) -> None:
+        """Take the next messages, unless earlier ones wait: then Redis keeps them for us, as long as it will."""
+        if self._held:
+            self._stopping.wait(PAUSE_SECONDS)
+            return
+        heard = listener.hear(wait_seconds=WAIT_SECONDS)
+        self._listened_at = time.monotonic()
+        candidates = map(Candidate.of, heard.messages)
+        self._held = [candidate for candidate in candidates if candidate is not None]
+        self._log_malformed()
+        if heard.ignored + len(heard.messages) >= BUSY_MESSAGES:
+            self._stopping.wait(COLLECTING_SECONDS)
+
+    def _log_malformed(self) -> None:
+        """One line for all of them, however many come at once."""
+        malformed = [candidate for candidate in self._held if candidate.problem]
+        if malformed:
+            logger.warning(
+                "%d messages on v21's channels are no events, and are dropped; the last, on %s: %s",
+                len(malformed), malformed[-1].channel, malformed[-1].problem,
+            )  # fmt: skip
+
+    def _bring_in(self) -> None:
+        if not self._held:
+            return
+        try:
+            self._admission.admit(self._held)
+        except BacklogFull as full:
+            if not self._is_full:
+                logger.warning("v21's events wait outside, and Redis will drop them in the end: %s", full)
+            self._is_full = True
+            return
+        self._held.clear()
+        self._is_full = False
+
+    def _note(self, *, unbroken: bool) -> None:
+        self._next_note = time.monotonic() + NOTE_SECONDS
+        gap_seconds = self._admission.note_listening(
+            unbroken=unbroken,
+            silent_seconds=0.0 if self._listened_at is None else time.monotonic() - self._listened_at,
+            shortest_gap_seconds=SHORTEST_GAP_SECONDS,
+        )
+        if gap_seconds:
+            logger.error("nobody listened to v21's channels for %.1f s: what it published then is lost", gap_seconds)
+
+
+class EventBridge(bootsteps.StartStopStep):
+    """Runs the bridge in a worker of the lane ``default``, whether Celery's own connection stands or not."""
+
+    requires = ("celery.worker.components:Pool",)  # the pool's first processes are forked before there is a thread
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._bridge: Bridge | None = None
+
+    def start(self, parent: Any) -> None:
+        """The worker begins."""
+        ours = clients()
+        if ours.settings.bridge and DEFAULT in parent.app.amqp.queues.consume_from:
+            self._bridge = Bridge(ours)
+            self._bridge.run()
+
+    def stop(self, parent: Any) -> None:
+        """The worker has done its last work."""
+        if self._bridge is not None:
+            self._bridge.stop()
+
+    def terminate(self, parent: Any) -> None:
+        """The worker ends at once."""
+        self.stop(parent)

@@ -1,0 +1,203 @@
+"""One run: load, attacks, recovery, books."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+from connectbot.errors import ConnectBotError, RedisUnavailable
+from connectbot.settings import Settings
+from worker.chaos.fleet import Fleet
+from worker.chaos.ledger import Ledger
+from worker.chaos.load import Load
+from worker.chaos.recovery import RecoveryWatch
+from worker.chaos.schedule import KILLS, OUTAGES, WIPES, Attack, Kind, duration_seconds
+from worker.chaos.scorecard import Durations, Scorecard
+from worker.chaos.system import System
+
+READY_SECONDS: Final = 60.0
+STUCK_SECONDS: Final = 60.0
+"""A run ends when nothing was finished for so long."""
+PROBE_SECONDS: Final = 60.0
+LOOK_EVERY_SECONDS: Final = 0.05
+DEATHS: Final = (Kind.KILL, Kind.KILL_MAIN, Kind.STOP_KILL)
+"""The attacks after which what a worker held must find others; the other ones leave the worker alive, or warn it."""
+
+
+class NotReady(ConnectBotError):
+    """The workers did not start."""
+
+
+class Target(Protocol):
+    """The Redis of a run."""
+
+    url: str
+    worker_url: str
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def attack(self, attack: Attack) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a run is to do. ``events`` are spread over the time that the ``schedule`` takes."""
+
+    events: int
+    seed: int
+    workers: int
+    schedule: Sequence[Attack]
+
+
+class Run:
+    """One run against one system. ``tell`` is called with a line now and then."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        settings: Settings,
+        target: Target,
+        make_system: Callable[[Settings], System],
+        directory: Path,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._plan = plan
+        self._target = target
+        self._tell = tell
+        self._ledger = Ledger()
+        self._done: Counter[Kind] = Counter()
+        self._outage_seconds: list[float] = []
+        target.start()
+        self._system = make_system(replace(settings, redis_url=target.url, celery_broker_url=target.url))
+        self._fleet = Fleet(
+            size=plan.workers,
+            app=self._system.app,
+            arguments=self._system.arguments,
+            settings=replace(settings, redis_url=target.worker_url, celery_broker_url=target.worker_url),
+            directory=directory,
+        )
+        self._watch = RecoveryWatch(self._system)
+        seconds = duration_seconds(tuple(plan.schedule))
+        self._load = Load(self._system, self._ledger, events=plan.events, seconds=seconds, seed=plan.seed)
+
+    def play(self) -> Scorecard:
+        """Play it to its end; everything is gone when this returns."""
+        with ExitStack() as stack:
+            stack.callback(self._target.stop)
+            stack.callback(self._fleet.end)
+            self._fleet.start()
+            self._wait_ready()
+            self._load.start()
+            stack.callback(self._load.stop)
+            self._watch.start()
+            begun = time.monotonic()
+            self._attack()
+            self._load.finish()
+            self._drain()
+            self._watch.stop()
+            return self._score(time.monotonic() - begun)
+
+    # --- before, meanwhile, after ---------------------------------------------------------------------
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while self._system.ready() < self._plan.workers:
+            if time.monotonic() > deadline:
+                raise NotReady(f"{self._plan.workers} workers were not ready within {READY_SECONDS:g} s: see their logs")
+            time.sleep(LOOK_EVERY_SECONDS)
+
+    def _attack(self) -> None:
+        for number, attack in enumerate(self._plan.schedule, start=1):
+            self._wait(attack.pause_seconds)
+            self._tell(f"attack {number} of {len(self._plan.schedule)}: {attack.kind}")
+            self._done[attack.kind] += 1
+            if attack.kind in OUTAGES:
+                self._take_redis_away(attack)
+            else:
+                self._attack_worker(attack)
+
+    def _attack_worker(self, attack: Attack) -> None:
+        pid = self._fleet.pid(attack.victim)
+        self._fleet.attack(attack)
+        if attack.kind in DEATHS:
+            self._watch.died(pid, time.monotonic())
+        self._fleet.replace_the_dead()
+
+    def _take_redis_away(self, attack: Attack) -> None:
+        self._watch.disturbed()
+        if attack.kind in WIPES:
+            with self._ledger.lock:
+                self._ledger.forget(self._system.effects())
+                self._target.attack(attack)
+        else:
+            self._target.attack(attack)
+        self._watch.disturbed()
+        self._outage_seconds.append(seconds := self._until_effect(time.monotonic()))
+        self._tell(f"{attack.kind} of {attack.lasts_seconds:.1f} s: an effect after {seconds:.2f} s")
+
+    def _until_effect(self, since: float) -> float:
+        """How long it takes until an event published from now on has its effect."""
+        probe = None
+        while (waited := time.monotonic() - since) < PROBE_SECONDS:
+            try:
+                if probe is None:
+                    probe = self._load.publish(1)
+                elif not self._system.without_effect([probe]):
+                    return waited
+            except RedisUnavailable:
+                pass
+            self._wait(LOOK_EVERY_SECONDS)
+        return PROBE_SECONDS
+
+    def _drain(self) -> None:
+        self._tell("no more attacks: waiting for what is left")
+        left, since = -1, time.monotonic()
+        while time.monotonic() - since < STUCK_SECONDS:
+            self._wait(LOOK_EVERY_SECONDS)
+            try:
+                now_left = len(self._system.without_effect(sorted(self._ledger.owed))) + self._system.pending()
+            except RedisUnavailable:
+                continue
+            if now_left == 0:
+                return
+            if now_left != left:
+                left, since = now_left, time.monotonic()
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while True:
+            self._fleet.replace_the_dead()
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, 0.2))
+
+    def _score(self, seconds: float) -> Scorecard:
+        verdict = self._ledger.judge(effects := self._system.effects())
+        return Scorecard(
+            system=self._system.name,
+            seed=self._plan.seed,
+            workers=self._plan.workers,
+            seconds=round(seconds, 1),
+            events=verdict.published,
+            kills=sum(self._done[kind] for kind in set(KILLS)),
+            stops=self._done[Kind.STOP],
+            freezes=self._done[Kind.FREEZE],
+            redis_outages=sum(self._done[kind] for kind in OUTAGES),
+            lost=verdict.lost,
+            doubled=verdict.doubled,
+            dead_letters=self._system.dead_letters(),
+            stale_menus=self._ledger.stale(self._system.roles(self._ledger.users)),
+            executions_per_event=round(self._system.executions() / max(len(effects), 1), 4),
+            recovery=Durations.of(self._watch.handed_out_seconds),
+            recovery_to_effect=Durations.of(self._watch.effect_seconds),
+            outage_to_effect=Durations.of(self._outage_seconds),
+            pending=self._system.pending(),
+            gone_with_redis=self._ledger.forgotten,
+        )

@@ -1,0 +1,137 @@
+"""The Redis under attack: an embedded one that loses nothing it has acknowledged, or the operator's, left alone."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from connectbot.embedded import HOST, EmbeddedRedis
+from connectbot.errors import ConnectBotError
+from connectbot.redis_client import connect
+from worker.chaos.proxy import Proxy
+from worker.chaos.schedule import Attack, Kind
+
+NAMESPACE_PREFIX: Final = "connectbot-chaos"
+KEYS_AT_ONCE: Final = 1000
+
+
+class ForeignKeys(ConnectBotError):
+    """The operator's database holds keys that are not ours."""
+
+
+class OwnRedis:
+    """An embedded server with ``appendfsync always``; workers reach it through a `Proxy` when ``proxied``."""
+
+    def __init__(self, directory: Path, *, proxied: bool) -> None:
+        self._server = EmbeddedRedis(directory, append_fsync="always")
+        self._proxied = proxied
+        self._proxy: Proxy | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        self._server.start()
+        if self._proxied:
+            self._proxy = Proxy(self._server.port)
+            self._proxy.start()
+
+    def stop(self) -> None:
+        """End it."""
+        if self._proxy is not None:
+            self._proxy.stop()
+        self._server.stop()
+
+    @property
+    def url(self) -> str:
+        """Its address for the bookkeeper."""
+        return self._server.url
+
+    @property
+    def worker_url(self) -> str:
+        """Its address for the workers."""
+        return f"redis://{HOST}:{self._proxy.port}/0" if self._proxy else self.url
+
+    def attack(self, attack: Attack) -> None:
+        """Let it be away for as long as the attack says; it is back when this returns."""
+        outages: dict[Kind, Callable[[float], None]] = {
+            Kind.REDIS_KILL: self._kill,
+            Kind.REDIS_RESTART: self._restart,
+            Kind.REDIS_EMPTY: self._empty,
+            Kind.REDIS_FLUSH: self._flush,
+            Kind.REDIS_FREEZE: self._freeze,
+            Kind.REDIS_HALF_OPEN: self._half_open,
+        }
+        outages[attack.kind](attack.lasts_seconds)
+
+    def _kill(self, seconds: float) -> None:
+        self._server.kill()
+        time.sleep(seconds)
+        self._server.start()
+
+    def _restart(self, seconds: float) -> None:
+        self._server.stop()
+        time.sleep(seconds)
+        self._server.start()
+
+    def _empty(self, seconds: float) -> None:
+        self._server.kill()
+        for kept in self._server.directory.glob("appendonly*"):
+            shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
+        time.sleep(seconds)
+        self._server.start()
+
+    def _flush(self, _seconds: float) -> None:
+        client = connect(self.url)
+        client.flushall()  # never anybody else's: this server is ours
+        client.close()
+
+    def _freeze(self, seconds: float) -> None:
+        self._server.freeze()
+        time.sleep(seconds)
+        self._server.thaw()
+
+    def _half_open(self, seconds: float) -> None:
+        if self._proxy is None:
+            raise AssertionError("a half-open connection needs the proxy: make the target with proxied=True")
+        self._proxy.silence()
+        time.sleep(seconds)
+        self._proxy.resume()
+
+
+class OperatorsRedis:
+    """A Redis that is not ours: workers on it are attacked, itself never.
+
+    Raises `ForeignKeys` at `start` when the database holds other keys than those of earlier runs, unless
+    ``foreign_keys_allowed``. Nothing but keys under ``namespace`` is written; they are removed at the end.
+    """
+
+    def __init__(self, url: str, *, namespace: str, foreign_keys_allowed: bool) -> None:
+        self.url = self.worker_url = url
+        self._namespace = namespace
+        self._foreign_keys_allowed = foreign_keys_allowed
+
+    def start(self) -> None:
+        """Look whether it may be used."""
+        client = connect(self.url)
+        try:
+            for key in client.scan_iter(count=KEYS_AT_ONCE):
+                if not self._foreign_keys_allowed and not key.startswith(NAMESPACE_PREFIX.encode()):
+                    raise ForeignKeys(
+                        "this database holds keys that are not of chaos: name an empty one (redis://host:6379/15), "
+                        "or allow it with --allow-foreign-keys; only keys under a prefix of chaos are written"
+                    )
+        finally:
+            client.close()
+
+    def stop(self) -> None:
+        """Remove what the run has left."""
+        client = connect(self.url)
+        for key in client.scan_iter(f"{self._namespace}*", count=KEYS_AT_ONCE):
+            client.unlink(key)
+        client.close()
+
+    def attack(self, attack: Attack) -> None:
+        """Never."""
+        raise AssertionError(f"{attack.kind} is not for the operator's Redis")
