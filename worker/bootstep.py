@@ -36,13 +36,13 @@ class EventConsumers(bootsteps.StartStopStep):
         """Celery has a connection: begin, or begin again."""
         mailbox = OwnQueue(parent)
         worker = f"{parent.hostname}.{os.getpid()}"
-        in_flight = parent.controller.concurrency + SPARE_BATCHES
+        lanes = [lane for lane in LANES if lane in parent.app.amqp.queues.consume_from]
+        in_flight = _most_in_flight(parent.controller.concurrency, len(lanes))
         self._consumers = [
             LaneConsumer(
                 clients(), lane=lane, routes=self.routes, mailbox=mailbox, worker=worker, most_in_flight=in_flight
             )
-            for lane in LANES
-            if lane in parent.app.amqp.queues.consume_from
+            for lane in lanes
         ]
         for consumer in self._consumers:
             consumer.run()
@@ -116,6 +116,11 @@ class OwnQueue:
 
     def _delete(self, name: str) -> None:
         self._celery.task_consumer.channel.queue_delete(name)
+
+
+def _most_in_flight(processes: int, lanes: int) -> int:
+    """Lanes that share a pool share its processes: the slow one must not take them all."""
+    return processes + SPARE_BATCHES if lanes == 1 else max(1, processes // max(1, lanes))
 
 
 def _queue(name: str) -> Queue:

