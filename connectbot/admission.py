@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from connectbot import events
-from connectbot.errors import BacklogFull, MalformedEvent
+from connectbot.errors import BacklogFull, MalformedEvent, RedisUnavailable
 from connectbot.events import VIA_STREAM
 from connectbot.keys import Keys
 from connectbot.listener import Message
@@ -62,10 +62,18 @@ class Admitted:
     malformed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What Redis answered to a note; ``redis_ms`` is its clock, in epoch milliseconds. No gap is 0 seconds."""
+
+    gap_seconds: float
+    redis_ms: int
+
+
 class Admission:
     """The way into the stream. ``room`` is how many entries the stream may hold.
 
-    Its methods raise `RedisUnavailable`.
+    Its methods raise `RedisUnavailable` when Redis cannot serve.
     """
 
     def __init__(self, client: RedisClient, keys: Keys, *, room: int) -> None:
@@ -89,19 +97,23 @@ class Admission:
             raise BacklogFull(f"the stream {self._keys.events} is full ({self._room} entries)")
         return Admitted(new, malformed)
 
-    def note_listening(self, *, unbroken: bool, silent_seconds: float, shortest_gap_seconds: float) -> float:
-        """Note that v21's channels are listened to now. Answers how many seconds nobody did before; 0 for no gap.
+    def note_listening(self, *, sent_ms: int, silent_seconds: float, shortest_gap_seconds: float) -> Noted:
+        """Note that v21's channels are listened to now, and count the gap when nobody did before.
 
-        ``unbroken`` tells that the caller has listened ever since its last note. ``silent_seconds`` is how long
-        the caller has not, 0 when it never did; it counts where Redis does not know. Shorter than
-        ``shortest_gap_seconds`` is no gap.
+        ``sent_ms`` is the present time of Redis' clock for a caller that has listened ever since its last note; 0
+        for one that begins. ``silent_seconds`` is how long the caller has not listened, 0 when it never did; it
+        counts where Redis does not know. Shorter than ``shortest_gap_seconds`` is no gap.
+
+        Raises `RedisUnavailable` also when the note was under way for longer than that.
         """
         with translated_errors():
-            gap_ms = self._scripts["bridge_listening"](
+            gap_ms, now_ms = self._scripts["bridge_listening"](
                 keys=[self._keys.bridge_heard, self._keys.counters],
-                args=[int(unbroken), int(silent_seconds * 1000), int(shortest_gap_seconds * 1000)],
+                args=[sent_ms, int(silent_seconds * 1000), int(shortest_gap_seconds * 1000)],
             )
-        return int(gap_ms) / 1000
+        if gap_ms == -1:
+            raise RedisUnavailable(f"Redis hung for more than {shortest_gap_seconds:g} s, or its clock was set")
+        return Noted(gap_seconds=gap_ms / 1000, redis_ms=now_ms)
 
     @cached_property
     def _scripts(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Clients:
 
     settings: Settings
     redis: RedisClient
+    cache: Cache
     stream: EventStream
     publisher: EventPublisher
     users: Users
@@ -29,15 +30,16 @@ class Clients:
     java: JavaService
 
     @classmethod
-    def open(cls, settings: Settings) -> Clients:
-        """Make every client; connections are opened on first use."""
-        client = connect(settings.redis_url)
+    def open(cls, settings: Settings, *, client: RedisClient | None = None) -> Clients:
+        """Make every client; connections are opened on first use. ``client`` is one of other timeouts than usual."""
+        client = connect(settings.redis_url) if client is None else client
         keys, cache_keys = settings.keys, settings.cache_keys
         cache = Cache(client, CacheCodec(settings.cache_serializer), cache_keys)
         stream = EventStream(client, keys)
         return cls(
             settings=settings,
             redis=client,
+            cache=cache,
             stream=stream,
             publisher=EventPublisher(stream, keys=keys, room=settings.max_backlog + settings.stream_keep),
             users=Users(client, keys),

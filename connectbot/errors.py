@@ -7,6 +7,7 @@ ConnectBotError
 │   ├── UnreadableValue     a cached value is not of a form that we admit
 │   ├── RedisUnavailable    Redis does not answer, or answers that it cannot serve now
 │   ├── BacklogFull         the stream holds as many waiting events as it may
+│   ├── SpoolUnusable       the file that keeps what waits for Redis cannot be written or read, or is full
 │   ├── FenceLost           another worker has taken over the entries of this one
 │   ├── EmbeddedRedisError  no Redis server could be found or started
 │   └── JavaServiceError    the matching service did not give a result
@@ -46,6 +47,10 @@ class RedisUnavailable(Fault):
 
 class BacklogFull(Fault):
     """The stream holds as many waiting events as it may; nothing was published."""
+
+
+class SpoolUnusable(Fault):
+    """The file that keeps what waits for Redis cannot be written or read, or is full."""
 
 
 class FenceLost(Fault):

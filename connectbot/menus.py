@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 
+from connectbot import json_text, scan
 from connectbot.cache import Cache
+from connectbot.errors import UnreadableValue
 from connectbot.keys import CacheKeys, Keys, menu_key
 from connectbot.redis_client import Command, RedisClient, translated_errors
 from connectbot.users import DEFAULT_ROLE
@@ -16,6 +19,9 @@ Menu = dict[str, Any]
 
 MENU_TYPES: Final = ("main", "preferences", "activities", "admin")
 ADMIN_ROLES: Final = frozenset({"admin", "super_admin"})
+
+_MENU_PREFIX: Final = menu_key(0, "").removesuffix("0:")
+_USER_ID: Final = re.compile(r"-?\d+")
 
 
 def build_main_menu(user_id: int, role: str = DEFAULT_ROLE) -> Menu:
@@ -39,14 +45,38 @@ def build_preferences_menu(user_id: int, role: str = DEFAULT_ROLE) -> Menu:
         _option("interests", "❤️ Интересы", "edit_interests"),
         _option("notifications", "🔔 Уведомления", "edit_notifications"),
         _option("privacy", "🔒 Приватность", "edit_privacy"),
-        _option("back", "⬅️ Назад", "main_menu"),
+        _back(),
     ]
     return {"type": "preferences", "user_id": user_id, "options": options}
+
+
+def build_activities_menu(user_id: int, role: str = DEFAULT_ROLE) -> Menu:
+    """The menu of activities, the same for every role. v21 names it only; the options are ours."""
+    options = [
+        _option("secret_coffee", "☕ Тайный кофе", "show_secret_coffee"),
+        _option("upcoming", "📅 Ближайшие активности", "show_upcoming_activities"),
+        _option("history", "📜 История", "show_activity_history"),
+        _back(),
+    ]
+    return {"type": "activities", "user_id": user_id, "options": options}
+
+
+def build_admin_menu(user_id: int, role: str = DEFAULT_ROLE) -> Menu:
+    """The menu of administrators; others find only the way back in it. v21 names it only; the options are ours."""
+    options = [
+        _option("manage_users", "👥 Управление пользователями", "manage_users"),
+        _option("manage_activities", "🎯 Управление активностями", "manage_activities"),
+        _option("statistics", "📊 Статистика", "show_statistics"),
+    ]
+    shown = options if role in ADMIN_ROLES else []
+    return {"type": "admin", "user_id": user_id, "role": role, "options": [*shown, _back()]}
 
 
 BUILDERS: Final[dict[str, Callable[[int, str], Menu]]] = {
     "main": build_main_menu,
     "preferences": build_preferences_menu,
+    "activities": build_activities_menu,
+    "admin": build_admin_menu,
 }
 
 
@@ -74,9 +104,40 @@ class Menus:
         self._ttl_seconds = ttl_seconds
 
     def get(self, user_id: int, menu_type: str) -> dict[str, Any] | None:
-        """What lies in the cache: ``{"data", "user_id", "menu_type", "cached_at"}``; None when nothing does."""
-        text = self._cache.get(menu_key(user_id, menu_type))
-        return msgspec.json.decode(text) if isinstance(text, str) else None
+        """What lies in the cache: ``{"data", "user_id", "menu_type", "cached_at"}``; None when nothing does.
+
+        Raises `UnreadableValue` when it is not of v21's form.
+        """
+        key = menu_key(user_id, menu_type)
+        text = self._cache.get(key)
+        if text is None:
+            return None
+        try:
+            return _record_in(text)
+        except UnreadableValue as error:
+            raise UnreadableValue(f"the cached menu {key} cannot be used: {error}") from None
+
+    def store(
+        self, user_id: int, menu_type: str, menu: object, *, now: float, ttl_seconds: float | None = None
+    ) -> dict[str, Any]:
+        """Keep a menu that somebody has built, for ``ttl_seconds`` from ``now``. Answers what `get` will answer.
+
+        Raises `TypeError` or `ValueError` when the menu cannot be written as JSON.
+        """
+        record = menu_record(user_id, menu_type, menu, now=now)
+        ttl_seconds = self._ttl_seconds if ttl_seconds is None else ttl_seconds
+        self._cache.set(menu_key(user_id, menu_type), json_text.dumps(record), ttl_seconds)
+        return record
+
+    def delete(self, user_id: int, *menu_types: str) -> None:
+        """Remove some menus of a user; all when none is named."""
+        self._cache.delete(*[menu_key(user_id, menu_type) for menu_type in menu_types or MENU_TYPES])
+
+    def cached_users(self) -> list[int]:
+        """The users who have a menu in the cache, whoever wrote it. Looks at every key of Redis: for operators."""
+        prefix = self._cache_keys.physical(_MENU_PREFIX)
+        found = {key.removeprefix(prefix).partition(":")[0] for keys in self._pages(prefix) for key in keys}
+        return sorted(int(user_id) for user_id in found if _USER_ID.fullmatch(user_id))
 
     def writing(self, user_id: int, role: str, *, now: float, types: Iterable[str] = ()) -> list[Command]:
         """The commands that rebuild a user's menus of some ``types``; by default the warm ones.
@@ -114,11 +175,29 @@ class Menus:
             ids = self._redis.zrangebyscore(self._keys.warm_menus, "-inf", before, start=0, num=limit)
         return [int(id_) for id_ in ids]
 
+    def _pages(self, prefix: str) -> Iterator[list[str]]:
+        return scan.pages(self._redis, f"{scan.literally(prefix)}*")
+
     def _caching(self, user_id: int, menu_type: str, role: str, *, now: float) -> Command:
         menu = BUILDERS[menu_type](user_id, role)
-        record = {"data": menu, "user_id": user_id, "menu_type": menu_type, "cached_at": now}
-        text = msgspec.json.encode(record).decode()
+        text = msgspec.json.encode(menu_record(user_id, menu_type, menu, now=now)).decode()
         return self._cache.setting(menu_key(user_id, menu_type), text, ttl_seconds=self._ttl_seconds)
+
+
+def menu_record(user_id: int, menu_type: str, menu: object, *, now: float) -> dict[str, Any]:
+    """What v21 keeps of a menu; ``now`` is in epoch seconds."""
+    return {"data": menu, "user_id": user_id, "menu_type": menu_type, "cached_at": now}
+
+
+def _record_in(text: object) -> dict[str, Any]:
+    record = json_text.loads(text)
+    if isinstance(record, dict) and "data" in record:
+        return record
+    raise UnreadableValue('it holds no "data"')
+
+
+def _back() -> dict[str, str]:
+    return _option("back", "⬅️ Назад", "main_menu")
 
 
 def _option(key: str, label: str, action: str) -> dict[str, str]:

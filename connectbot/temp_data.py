@@ -7,16 +7,14 @@ Redis removes what has expired by itself; what v21 cannot do is to tell anyone. 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
-import msgspec
-
-from connectbot import events, safe_pickle
+from connectbot import events, json_text, safe_pickle, scan
 from connectbot.cache import Cache
 from connectbot.errors import UnreadableValue
 from connectbot.events import ConnectBotEvents, Event
@@ -24,6 +22,8 @@ from connectbot.keys import CacheKeys, Keys, temp_key, user_namespace
 from connectbot.redis_client import Command, RedisClient, translated_errors
 
 _SEPARATOR = "\x1f"
+_ROWS_A_STEP = 1000
+_READ_BACK: Final = (str, int, float, bytes, type(None))
 _USER_NAMESPACE = user_namespace(0).removesuffix("0")
 
 
@@ -79,11 +79,24 @@ class TempData:
         Raises `UnreadableValue` when it is not of a form that we admit.
         """
         text = self._cache.get(temp_key(namespace, key))
-        return default if text is None else _decode(text)
+        return default if text is None else decode(namespace, key, text)
 
-    def delete(self, namespace: str, key: str) -> None:
-        """Remove one piece of data; no ``temp.expired`` follows."""
-        self._execute(self.removing(namespace, [key]))
+    def delete(self, namespace: str, *keys: str) -> None:
+        """Remove data of one namespace; no ``temp.expired`` follows."""
+        self._execute(self.removing(namespace, keys))
+
+    def extend(self, namespace: str, key: str, *, ttl_seconds: float, now: float) -> bool:
+        """Let data live ``ttl_seconds`` from ``now``, without rewriting it. False when there is none."""
+        return bool(self._execute(self.extending(namespace, key, ttl_seconds=ttl_seconds, now=now))[0])
+
+    def extending(self, namespace: str, key: str, *, ttl_seconds: float, now: float) -> tuple[Command, ...]:
+        """The commands of `extend`."""
+        physical = self._cache_keys.physical(temp_key(namespace, key))
+        return (
+            ("PEXPIRE", physical, int(ttl_seconds * 1000)),
+            # What v21 has stored is not in the index, and what has expired must not come back into it: XX.
+            ("ZADD", self._keys.temp_due, "XX", repr(now + ttl_seconds), _member(namespace, key)),
+        )
 
     def removing(self, namespace: str, keys: Sequence[str]) -> tuple[Command, ...]:
         """The commands that remove some data of one namespace, for use in a commit."""
@@ -99,6 +112,23 @@ class TempData:
         """The keys alive in a namespace: of a user a handful."""
         with translated_errors():
             return sorted(key.decode() for key in self._redis.smembers(self._keys.temp_namespace(namespace)))
+
+    def all_keys_of(self, namespace: str, *, starting: str = "") -> list[str]:
+        """Those of a namespace that begin with ``starting``, written by v21 or us. Looks at every key of Redis."""
+        prefix = self._cache_keys.physical(temp_key(namespace, ""))
+        pattern = f"{scan.literally(prefix + starting)}*"
+        found = {key.removeprefix(prefix) for keys in scan.pages(self._redis, pattern) for key in keys}
+        return sorted(found | {key for key in self.keys_of(namespace) if key.startswith(starting)})
+
+    def indexed(self) -> Iterator[dict[str, list[str]]]:
+        """All data that was not written by v21, some at a time: namespace → keys."""
+        cursor = 0
+        while True:
+            with translated_errors():
+                cursor, rows = self._redis.zscan(self._keys.temp_due, cursor, count=_ROWS_A_STEP)
+            yield _by_namespace(_due(member.decode(), score) for member, score in rows)
+            if not cursor:
+                return
 
     def due(self, *, now: float, limit: int) -> list[Due]:
         """Up to ``limit`` pieces of data whose time is over at ``now`` (epoch seconds), the oldest first."""
@@ -126,11 +156,11 @@ class TempData:
     def _expire_script(self) -> Any:
         return self._redis.register_script((files("connectbot") / "lua" / "expire_temp.lua").read_text())
 
-    def _execute(self, commands: Sequence[Command]) -> None:
+    def _execute(self, commands: Sequence[Command]) -> list[Any]:
         with translated_errors(), self._redis.pipeline(transaction=True) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
-            pipe.execute()
+            return list(pipe.execute())
 
 
 def _member(namespace: str, key: str) -> str:
@@ -153,27 +183,50 @@ def _expired(item: Due, keys: Keys) -> Event:
     )
 
 
+def _by_namespace(rows: Iterable[Due]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.namespace, []).append(row.key)
+    return found
+
+
 def _encode(namespace: str, data: object, *, now: float) -> str:
     """v21's record: containers as JSON, anything else as a pickle in hexadecimal, which v21 reads back."""
-    record = {
-        "data": data,
-        "type": type(data).__name__,
-        "created_at": datetime.fromtimestamp(now, UTC).isoformat(),
-        "namespace": namespace,
-        "serialized": isinstance(data, (dict, list, tuple)),
-    }
-    if not record["serialized"]:
-        record["data"] = pickle.dumps(data).hex()
-    return msgspec.json.encode(record).decode()
+    in_json = isinstance(data, (dict, list, tuple))
+    return json_text.dumps(
+        {
+            "data": data if in_json else _pickled(data),
+            "type": type(data).__name__,
+            "created_at": datetime.fromtimestamp(now, UTC).isoformat(),
+            "namespace": namespace,
+            "serialized": in_json,
+        }
+    )
 
 
-def _decode(text: object) -> object:
-    if not isinstance(text, str):
-        raise UnreadableValue(f"temporary data is JSON text in v21, not {type(text).__name__}")
+def _pickled(data: object) -> str:
+    pickled = pickle.dumps(data)
+    if type(data) not in _READ_BACK:
+        safe_pickle.loads(pickled)  # refuses now what could never be read back
+    return pickled.hex()
+
+
+def decode(namespace: str, key: str, text: object) -> object:
+    """The data that a record of v21 holds. Raises `UnreadableValue`, naming the key."""
     try:
-        record = msgspec.json.decode(text, type=dict[str, Any])
-        if record.get("serialized", True):
-            return record["data"]
-        return safe_pickle.loads(bytes.fromhex(record["data"]))
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-        raise UnreadableValue(f"temporary data is not of v21's form: {error}") from error
+        return _data_in(json_text.loads(text))
+    except UnreadableValue as error:
+        raise UnreadableValue(f"the temporary data {temp_key(namespace, key)} cannot be used: {error}") from None
+
+
+def _data_in(record: object) -> object:
+    if not isinstance(record, dict) or "data" not in record:
+        raise UnreadableValue('it holds no "data"')
+    data = record["data"]
+    if record.get("serialized", True):
+        return data
+    try:
+        return safe_pickle.loads(bytes.fromhex(data))
+    except (TypeError, ValueError) as error:
+        # Not chained: the error's text may quote the data.
+        raise UnreadableValue(f"its pickle is no hexadecimal text ({type(error).__name__})") from None

@@ -63,6 +63,7 @@ class Bridge:
         self._awake_at = 0.0
         self._listened_at: float | None = None
         self._next_note = 0.0
+        self._redis_ahead_ms = 0
         self._is_full = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
@@ -146,14 +147,18 @@ class Bridge:
         self._is_full = False
 
     def _note(self, *, unbroken: bool) -> None:
-        self._next_note = time.monotonic() + NOTE_SECONDS
-        gap_seconds = self._admission.note_listening(
-            unbroken=unbroken,
-            silent_seconds=0.0 if self._listened_at is None else time.monotonic() - self._listened_at,
+        now = time.monotonic()
+        self._next_note = now + NOTE_SECONDS
+        noted = self._admission.note_listening(
+            sent_ms=int(now * 1000) + self._redis_ahead_ms if unbroken else 0,
+            silent_seconds=0.0 if self._listened_at is None else now - self._listened_at,
             shortest_gap_seconds=SHORTEST_GAP_SECONDS,
         )
-        if gap_seconds:
-            logger.error("nobody listened to v21's channels for %.1f s: what it published then is lost", gap_seconds)
+        self._redis_ahead_ms = noted.redis_ms - int(time.monotonic() * 1000)
+        if noted.gap_seconds:
+            logger.error(
+                "nobody listened to v21's channels for %.1f s: what it published then is lost", noted.gap_seconds
+            )
 
 
 class EventBridge(bootsteps.StartStopStep):

@@ -6,7 +6,7 @@ from django.apps import AppConfig
 from django.core.checks import Tags, register
 
 
-class ConnectBotConfig(AppConfig):  # type: ignore[misc]  # Django has no type hints
+class ConnectBotConfig(AppConfig):
     """Brings the command ``test_redis`` and the check that site and worker use the same Redis alike."""
 
     name = "connectbot.django"

@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Final
 
 from django.conf import settings as site
-from django.core.checks import CheckMessage, Error, Warning
+from django.core import checks
 
-from connectbot.django.site import site_cache
+from connectbot.django.site import COMPRESSOR, JSON_SERIALIZER, PICKLE_SERIALIZER, site_cache
 from connectbot.errors import SettingsError
 from connectbot.settings import Settings
 
-_KEY_FUNCTIONS: Final = (None, "django.core.cache.backends.base.default_key_func")
+_READABLE: Final = {
+    "SERIALIZER": (PICKLE_SERIALIZER, JSON_SERIALIZER),
+    "COMPRESSOR": (COMPRESSOR,),
+}
+"""Of django-redis' OPTIONS those that decide what lies in Redis, and what of them the worker knows."""
+_DEFAULTS: Final = {
+    "SERIALIZER": PICKLE_SERIALIZER,
+    "COMPRESSOR": "django_redis.compressors.identity.IdentityCompressor",
+}
 _FIELDS: Final = {field.name: field for field in dataclasses.fields(Settings)}
 
 
-def check_same_cache(**_options: Any) -> list[CheckMessage]:
+def check_same_cache(**_options: Any) -> list[checks.CheckMessage]:
     """What differs between CACHES["default"] and the environment that the worker reads; Redis is not asked."""
     cache = site.CACHES.get("default", {})
     try:
         worker = Settings.load()
     except SettingsError as error:
-        return [Error(str(error), hint="Correct the variable in the environment or in .env.", id="connectbot.E001")]
+        return [
+            checks.Error(str(error), hint="Correct the variable in the environment or in .env.", id="connectbot.E001")
+        ]
     told = site_cache(cache)
     if not told:
         return [_not_redis(cache.get("BACKEND"))]
     found = [_difference(name, value) for name, value in told.items() if getattr(worker, name) != value]
-    if cache.get("KEY_FUNCTION") not in _KEY_FUNCTIONS:
-        found.append(_own_keys())
-    return found
+    return found + _unknown_forms(cache)
 
 
-def _difference(name: str, value: object) -> CheckMessage:
+def _difference(name: str, value: object) -> checks.CheckMessage:
     # The values are left out: the address of Redis may hold a password.
     variable = _FIELDS[name].metadata["variable"]
     said = "" if name == "redis_url" else f": {value!r}"
-    return Warning(
+    return checks.Warning(
         f"CACHES['default'] and {variable} differ: the worker, which reads the environment, and this site would not "
         "see each other's menus and temporary data.",
         hint=f"Set {variable} in the environment or in .env to what CACHES['default'] says{said}.",
@@ -44,17 +53,25 @@ def _difference(name: str, value: object) -> CheckMessage:
     )
 
 
-def _not_redis(backend: object) -> CheckMessage:
-    return Warning(
+def _not_redis(backend: object) -> checks.CheckMessage:
+    return checks.Warning(
         f"CACHES['default'] is {backend}: what the worker stores in Redis is not in this cache.",
         hint="Use connectbot.django.redis_settings() for CACHES.",
         id="connectbot.W002",
     )
 
 
-def _own_keys() -> CheckMessage:
-    return Warning(
-        "CACHES['default'] has a KEY_FUNCTION of its own; ConnectBot's keys are made by Django's default.",
-        hint="Leave KEY_FUNCTION out.",
-        id="connectbot.W003",
-    )
+def _unknown_forms(cache: Mapping[str, Any]) -> list[checks.CheckMessage]:
+    options = cache.get("OPTIONS", {})
+    strange = {name: options.get(name, _DEFAULTS[name]) for name in _READABLE}
+    strange = {name: value for name, value in strange.items() if value not in _READABLE[name]}
+    if cache.get("KEY_FUNCTION"):
+        strange["KEY_FUNCTION"] = cache["KEY_FUNCTION"]
+    return [
+        checks.Warning(
+            f"CACHES['default'] has the {name} {value}, which the worker does not know.",
+            hint="Use connectbot.django.redis_settings() for CACHES.",
+            id="connectbot.W003",
+        )
+        for name, value in strange.items()
+    ]

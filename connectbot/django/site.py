@@ -11,7 +11,9 @@ from connectbot.redis_client import ANSWER_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECO
 from connectbot.settings import Settings
 
 BACKEND: Final = "django_redis.cache.RedisCache"
+PICKLE_SERIALIZER: Final = "django_redis.serializers.pickle.PickleSerializer"
 JSON_SERIALIZER: Final = "django_redis.serializers.json.JSONSerializer"
+COMPRESSOR: Final = "django_redis.compressors.zlib.ZlibCompressor"
 MAX_CONNECTIONS: Final = 20
 POOL_WAIT_SECONDS: Final = 2.0
 SENTINEL_PORT: Final = 26379
@@ -92,7 +94,7 @@ def _server(url: str, max_connections: int) -> dict[str, Any]:
         "CONNECTION_POOL_KWARGS": {"max_connections": max_connections, "protocol": 2},
         "SOCKET_CONNECT_TIMEOUT": CONNECT_TIMEOUT_SECONDS,
         "SOCKET_TIMEOUT": ANSWER_TIMEOUT_SECONDS,
-        "COMPRESSOR": "django_redis.compressors.zlib.ZlibCompressor",
+        "COMPRESSOR": COMPRESSOR,
         "IGNORE_EXCEPTIONS": True,
     }
     parts = urlsplit(url)

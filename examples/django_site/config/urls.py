@@ -1,7 +1,6 @@
 """The pages of the site."""
 
 from django.urls import path
-
 from employees import views
 
 urlpatterns = [

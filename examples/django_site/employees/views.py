@@ -1,11 +1,11 @@
 """The site's pages: a counter kept in the session, a menu, and employees whose menus the worker makes."""
 
+from bot.handlers import handle_menu_command
 from django.db import transaction
 from django.http import JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from bot.handlers import handle_menu_command
 from connectbot.django import publish_on_commit
 from employees.models import Employee
 from employees.redis_integration import publish_user_created

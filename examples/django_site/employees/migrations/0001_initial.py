@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     initial = True
 
-    operations = [
+    operations = (
         migrations.CreateModel(
             name="Employee",
             fields=[
@@ -14,5 +14,5 @@ class Migration(migrations.Migration):
                 ("name", models.CharField(max_length=100)),
                 ("role", models.CharField(default="employee", max_length=20)),
             ],
-        )
-    ]
+        ),
+    )

@@ -1,0 +1,132 @@
+"""Redis is away: noticed once, by the first call that fails; from then on nobody waits for it in vain.
+
+While it is away, calls fail at once. One thread alone looks whether it is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Final
+
+from connectbot.errors import RedisUnavailable
+
+PAUSES_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 3.0)
+"""Between two looks at a Redis that is away; the last one again and again."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """One time in which Redis was away; ``began_at`` is in epoch seconds, ``seconds`` None while it lasts."""
+
+    cause: str
+    began_at: float
+    seconds: float | None = None
+
+
+class Outage:
+    """What the threads of this process know together of Redis being away.
+
+    ``recover`` is called by a thread of its own: it raises `RedisUnavailable` as long as Redis cannot serve, then
+    does what has waited for that, and answers whether all of it is done.
+    """
+
+    def __init__(self, recover: Callable[[], bool]) -> None:
+        self._recover = recover
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._asked = 0
+        self._closed = threading.Event()
+        self._began = 0.0  # monotonic
+        self._now: Absence | None = None
+        self._last: Absence | None = None
+
+    @property
+    def now(self) -> Absence | None:
+        """What is known of Redis being away; None while it serves."""
+        return self._now
+
+    @property
+    def last(self) -> Absence | None:
+        """The last time that Redis was away and came back."""
+        return self._last
+
+    @contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Around what needs Redis: raises `RedisUnavailable` at once while it is away, and notices when it goes."""
+        if self._now is not None:
+            raise RedisUnavailable(self._now.cause)
+        try:
+            yield
+        except RedisUnavailable as error:
+            self.begin(str(error))
+            raise
+
+    def begin(self, cause: str) -> None:
+        """Redis is away, as somebody has just seen."""
+        with self._lock:
+            if self._now is None:
+                self._now, self._began = Absence(cause, time.time()), time.monotonic()
+                _logger.warning("Redis is away: %s; going on without it until it is back", cause)
+        self.look_after()
+
+    def end(self) -> None:
+        """Redis is back, as somebody has just seen."""
+        with self._lock:
+            if self._now is not None:
+                seconds = time.monotonic() - self._began
+                self._last, self._now = Absence(self._now.cause, self._now.began_at, seconds), None
+                _logger.info("Redis is back after %.1f s", seconds)
+
+    def look_after(self) -> None:
+        """See to it that a thread looks after Redis, and after what waits for it, until both are well."""
+        with self._lock:
+            self._asked += 1
+            if self._thread is None and not self._closed.is_set():
+                thread = threading.Thread(target=self._watch, name="connectbot-outage", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return  # the interpreter is about to end: there is nobody left to be served
+                self._thread = thread
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._closed.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    # --- the thread -----------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        pauses = chain(PAUSES_SECONDS, repeat(PAUSES_SECONDS[-1]))
+        while not self._closed.is_set():
+            asked = self._asked
+            if not self._recovered():
+                self._closed.wait(next(pauses))
+            elif self._leave(asked):
+                return
+
+    def _recovered(self) -> bool:
+        try:
+            return self._recover()
+        except RedisUnavailable as error:
+            self.begin(str(error))
+        except Exception:  # the thread must go on: nobody else would see that Redis is back
+            _logger.exception("looking after Redis failed; it is tried again")
+        return False
+
+    def _leave(self, asked: int) -> bool:
+        """End the thread, unless it was asked for again since it looked. Who asks after that starts another."""
+        with self._lock:
+            if asked == self._asked:
+                self._thread = None
+            return self._thread is None

@@ -1,0 +1,192 @@
+"""What must reach Redis: sent at once, or kept in the spool while Redis is away and sent in order when it is back.
+
+As long as anything waits in the spool, whatever is sent goes behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import uuid
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.resources import files
+from typing import Any, Final
+
+from connectbot.errors import BacklogFull, RedisUnavailable, SpoolUnusable
+from connectbot.keys import Keys
+from connectbot.outage import Outage
+from connectbot.redis_client import Command, RedisClient, translated_errors
+from connectbot.spool import Parcel, Spool, Spooled
+
+PARCELS_AT_ONCE: Final = 500
+BYTES_AT_ONCE: Final = 2 * 1024 * 1024
+SENDERS_REMEMBERED_SECONDS: Final = 86_400
+"""After a longer outage, an event whose publishing it had broken off could come twice."""
+
+_CANNOT_SERVE: Final = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|LOADING)\b")
+
+_logger = logging.getLogger(__name__)
+
+
+class Delivery:
+    """The way of parcels into Redis. ``room`` is how many entries the stream may hold.
+
+    Its methods raise `RedisUnavailable`, and `BacklogFull` when the stream is full.
+    """
+
+    def __init__(self, client: RedisClient, keys: Keys, *, spool_id: str, room: int) -> None:
+        self._redis = client
+        self._keys = keys
+        self._spool_id = spool_id
+        self._room = room
+
+    def deliver(self, spooled: Sequence[Spooled]) -> tuple[int, str]:
+        """Deliver some, in order. A number of 0 stands for one that never was in the spool.
+
+        Answers the number up to which they are delivered, now or before; and what Redis says against the next.
+        """
+        words: list[Any] = [self._room, self._entries_in(spooled), SENDERS_REMEMBERED_SECONDS]
+        for one in spooled:
+            words += (one.number, one.parcel.sender, one.parcel.id, len(one.parcel.commands))
+            for command in one.parcel.commands:
+                words.append(len(command))
+                words += command
+        with translated_errors():
+            last, said = self._script(keys=[self._keys.events, self._keys.spool(self._spool_id)], args=words)
+        if last == -1:
+            raise BacklogFull(
+                f"the stream {self._keys.events} is full ({self._room} entries): start workers for the lanes that lag, "
+                "or raise CONNECTBOT_MAX_BACKLOG"
+            )
+        refused = said.decode("utf-8", "replace")
+        if _CANNOT_SERVE.search(refused):
+            raise RedisUnavailable(f"Redis cannot serve this now: {refused}")
+        return int(last), refused
+
+    def _entries_in(self, spooled: Sequence[Spooled]) -> int:
+        commands = (command for one in spooled for command in one.parcel.commands)
+        return sum(command[0] == "XADD" for command in commands)
+
+    @cached_property
+    def _script(self) -> Any:
+        return self._redis.register_script((files("connectbot") / "lua" / "deliver.lua").read_text())
+
+
+class Outbox:
+    """Sends what must not be lost.
+
+    ``spool`` and ``delivery`` serve the callers; ``drain_spool`` and ``drain_delivery`` the thread that calls
+    `drain`, so that no caller waits for its disk or its network.
+    """
+
+    def __init__(
+        self, *, keys: Keys, outage: Outage, spool: Spool, delivery: Delivery, drain_spool: Spool, drain_delivery: Delivery
+    ) -> None:
+        self._keys = keys
+        self._outage = outage
+        self._spool = spool
+        self._delivery = delivery
+        self._drain_spool = drain_spool
+        self._drain_delivery = drain_delivery
+        self._process = uuid.uuid4().hex
+        self._hindrance = ""
+
+    @property
+    def hindrance(self) -> str:
+        """Why a Redis that is there does not take what waits; empty when it does."""
+        return self._hindrance
+
+    def send(self, commands: Sequence[Command], *, now: float, event_id: str = "", ref: str | None = None) -> None:
+        """Have some commands carried out together: now, or later and once.
+
+        ``event_id`` is that of the event they publish, if they do. ``ref`` names what they are about, for `latest`.
+        ``now`` is in epoch seconds. Raises `BacklogFull`, and `SpoolUnusable` when it can neither send nor keep them.
+        """
+        sender = self._keys.last_sent(f"{self._process}:{threading.get_ident()}") if event_id else ""
+        parcel = Parcel(tuple(commands), sender, event_id)
+        if self._may_send_at_once():
+            if self._sent(parcel):
+                return
+        else:
+            parcel = Parcel(parcel.commands)
+        self._spool.append(_at(parcel, now), now=now, ref=ref)
+        self._outage.look_after()
+
+    def latest(self, ref: str) -> tuple[Command, ...]:
+        """The commands about something that came last, as long as they wait."""
+        if self._outage.now is None and self._spool.is_empty():
+            return ()
+        parcel = self._spool.latest(ref)
+        return parcel.commands if parcel else ()
+
+    def refs(self, *, starting: str) -> list[str]:
+        """What waits, as far as its ``ref`` begins so."""
+        return self._spool.refs(starting=starting)
+
+    def waiting(self) -> tuple[int, float | None]:
+        """How many parcels wait, and since when the first does (epoch seconds)."""
+        return self._spool.waiting()
+
+    def drain(self) -> bool:
+        """Send what waits. Answers whether nothing is left. Raises `RedisUnavailable` and `SpoolUnusable`."""
+        try:
+            while spooled := self._drain_spool.first(limit=PARCELS_AT_ONCE, most_bytes=BYTES_AT_ONCE):
+                last, refused = self._drain_delivery.deliver(spooled)
+                self._drain_spool.drop(up_to=last)
+                self._note(refused)
+                if refused:
+                    return False
+        except BacklogFull as error:
+            self._note(str(error))
+            return False
+        self._note("")
+        return True
+
+    def sync(self) -> None:
+        """Write through to the disk what waits. Raises `SpoolUnusable`."""
+        self._drain_spool.sync()
+
+    def close(self) -> None:
+        """Close the files; what waits in them is sent by whoever opens them next."""
+        self._spool.close()
+        self._drain_spool.close()
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _may_send_at_once(self) -> bool:
+        if self._outage.now is not None:
+            return False
+        try:
+            return self._spool.is_empty()
+        except SpoolUnusable:
+            return True  # Redis itself may be well
+
+    def _sent(self, parcel: Parcel) -> bool:
+        try:
+            with self._outage.guarding():
+                _, refused = self._delivery.deliver([Spooled(0, parcel)])
+        except RedisUnavailable:
+            return False
+        return not refused
+
+    def _note(self, hindrance: str) -> None:
+        if hindrance and hindrance != self._hindrance:
+            _logger.warning("what waits in the spool cannot be sent: %s", hindrance)
+        self._hindrance = hindrance
+
+
+def _at(parcel: Parcel, now: float) -> Parcel:
+    """The parcel with times at which things run out, instead of times for which they last from ``now``."""
+    return Parcel(tuple(_absolute(command, now) for command in parcel.commands), parcel.sender, parcel.id)
+
+
+def _absolute(command: Command, now: float) -> Command:
+    now_ms = int(now * 1000)
+    match command:
+        case ("SET", key, value, "PX", milliseconds):
+            return ("SET", key, value, "PXAT", now_ms + milliseconds)
+        case ("PEXPIRE", key, milliseconds):
+            return ("PEXPIREAT", key, now_ms + milliseconds)
+    return command

@@ -1,0 +1,168 @@
+"""A file that keeps what waits for Redis: in order, and safe when the process is killed.
+
+It is an SQLite database in WAL mode, which several processes may share. What is appended survives the death of the
+process at once, and that of the machine after `Spool.sync`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from connectbot.errors import SpoolUnusable
+from connectbot.redis_client import Command
+
+BUSY_SECONDS: Final = 1.0
+"""How long one process waits for another to finish writing: that takes less than a millisecond."""
+
+_SCHEMA: Final = """
+    CREATE TABLE IF NOT EXISTS parcel (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, ref TEXT, spooled_at REAL NOT NULL, body BLOB NOT NULL);
+    CREATE INDEX IF NOT EXISTS parcel_ref ON parcel (ref, number) WHERE ref IS NOT NULL;
+    CREATE TABLE IF NOT EXISTS self (id TEXT PRIMARY KEY);
+"""
+
+
+class Parcel(msgspec.Struct, frozen=True, array_like=True):
+    """Commands to be carried out together, once.
+
+    ``id`` and ``sender`` (a key) are set when they have been sent already, with an answer that never came.
+    """
+
+    commands: tuple[Command, ...]
+    sender: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A parcel in the spool."""
+
+    number: int
+    parcel: Parcel
+
+
+class Spool:
+    """One such file; may be used by several threads. Every method raises `SpoolUnusable`.
+
+    ``room`` is how many parcels it may hold.
+    """
+
+    def __init__(self, path: str, *, room: int) -> None:
+        self._path = path
+        self._room = room
+        self._lock = threading.Lock()
+        with self._translated():
+            self._file = _open(path)
+            self.id = self._identify()
+
+    def append(self, parcel: Parcel, *, now: float, ref: str | None = None) -> None:
+        """Keep a parcel, after all the others. ``ref`` names what it is about, for `latest`."""
+        body = _encoder.encode(parcel)
+        with self._using() as file, file:
+            ((first, last),) = file.execute("SELECT min(number), max(number) FROM parcel")
+            if first is not None and last - first >= self._room:
+                raise SpoolUnusable(f"the spool {self._path} is full ({self._room} parcels): see that Redis comes back")
+            file.execute("INSERT INTO parcel (ref, spooled_at, body) VALUES (?, ?, ?)", (ref, now, body))
+
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        with self._using() as file:
+            return file.execute("SELECT 1 FROM parcel LIMIT 1").fetchone() is None
+
+    def first(self, *, limit: int, most_bytes: int) -> list[Spooled]:
+        """The first parcels, at most ``limit``, and no more than ``most_bytes`` unless it is one."""
+        found: list[Spooled] = []
+        size = 0
+        with self._using() as file:
+            for number, body in file.execute("SELECT number, body FROM parcel ORDER BY number LIMIT ?", (limit,)):
+                size += len(body)
+                if found and size > most_bytes:
+                    break
+                found.append(Spooled(number, _decoder.decode(body)))
+        return found
+
+    def drop(self, *, up_to: int) -> None:
+        """Forget the parcels up to a number: they have been delivered."""
+        with self._using() as file, file:
+            file.execute("DELETE FROM parcel WHERE number <= ?", (up_to,))
+
+    def latest(self, ref: str) -> Parcel | None:
+        """The last parcel about something; None when nothing about it waits."""
+        with self._using() as file:
+            row = file.execute("SELECT body FROM parcel WHERE ref = ? ORDER BY number DESC LIMIT 1", (ref,)).fetchone()
+        return None if row is None else _decoder.decode(row[0])
+
+    def refs(self, *, starting: str) -> list[str]:
+        """What parcels are about, as far as it begins with ``starting``."""
+        with self._using() as file:
+            rows = file.execute(
+                "SELECT DISTINCT ref FROM parcel WHERE substr(ref, 1, ?) = ?", (len(starting), starting)
+            ).fetchall()
+        return [ref for (ref,) in rows]
+
+    def waiting(self) -> tuple[int, float | None]:
+        """How many parcels wait, and since when the first does (epoch seconds)."""
+        with self._using() as file:
+            ((count, since),) = file.execute("SELECT count(*), min(spooled_at) FROM parcel")
+        return int(count), since
+
+    def sync(self) -> None:
+        """Write through to the disk what has been appended."""
+        with self._using() as file:
+            file.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._file.close()
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _identify(self) -> str:
+        with self._file:
+            self._file.execute("BEGIN IMMEDIATE")
+            row = self._file.execute("SELECT id FROM self").fetchone()
+            if row is None:
+                row = (uuid.uuid4().hex,)
+                self._file.execute("INSERT INTO self (id) VALUES (?)", row)
+        return str(row[0])
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._translated():
+            yield self._file
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
+            raise SpoolUnusable(f"the spool {self._path} cannot be used: {error}; correct CONNECTBOT_SPOOL") from error
+
+
+def _open(path: str) -> sqlite3.Connection:
+    # What is in it may be personal. SQLite gives its other files the same mode.
+    with suppress(FileExistsError):  # opening one that exists would take SQLite's locks away from this process
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+    file = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+    try:
+        file.execute("PRAGMA journal_mode = WAL").fetchall()
+        file.execute("PRAGMA synchronous = NORMAL")
+        file.executescript(_SCHEMA)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Parcel)
