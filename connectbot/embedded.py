@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import socket
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +13,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Literal, Self
 
+from connectbot.child_process import dying_with_us
 from connectbot.errors import EmbeddedRedisError, RedisUnavailable
 from connectbot.redis_client import connect, translated_errors
 from connectbot.redis_server import find_server
@@ -28,20 +26,6 @@ PORT_ATTEMPTS = 5
 # that keeps trying to connect to a stopped server could be given the server's own port, and hold it.
 PORTS = range(20_000, 32_000)
 PORTS_TRIED = 500
-
-# Linux kills the server when the process that started it is gone, even by SIGKILL (PR_SET_PDEATHSIG is 1). The
-# process keeps its id when it becomes the server.
-_DIE_WITH_PARENT = """
-import os, signal, sys
-try:
-    import ctypes
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-except (ImportError, OSError, AttributeError):
-    pass
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class EmbeddedRedis:
@@ -176,7 +160,7 @@ class EmbeddedRedis:
         with self.log.open("ab") as log:
             log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603  the program was found by find_server
-                _command(program),
+                dying_with_us([str(program), "redis.conf"]),
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -261,14 +245,6 @@ def free_port() -> int:
     raise EmbeddedRedisError(
         f"none of {PORTS_TRIED} ports between {PORTS.start} and {PORTS.stop} is free: stop some servers"
     )
-
-
-def _command(program: Path) -> list[str]:
-    server = [str(program), "redis.conf"]
-    # Linux counts the death of the *thread* that started a process as its parent's, so only the main thread will do.
-    if sys.platform == "linux" and threading.current_thread() is threading.main_thread():
-        return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *server]
-    return server
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:

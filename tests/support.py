@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from connectbot.child_process import dying_with_us
 from connectbot.redis_client import connect
 from connectbot.settings import Settings
 
@@ -72,7 +73,7 @@ class Worker:
         self._known_leases = set(self._leases())
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command,
+                dying_with_us(self._command),
                 cwd=ROOT,
                 env={**os.environ, **environment(self._settings), "PYTHONPATH": str(ROOT)},
                 stdout=log,

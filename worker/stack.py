@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from connectbot.child_process import dying_with_us
 from connectbot.embedded import HOST, EmbeddedRedis, free_port
 from connectbot.errors import ConnectBotError
 from connectbot.settings import Settings
@@ -39,7 +40,7 @@ class ManagedProcess:
         """Start it."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own commands
-                self.command,
+                dying_with_us(self.command),
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

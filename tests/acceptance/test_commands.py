@@ -178,6 +178,22 @@ def test_the_demo_ends_by_itself_and_every_line_holds(tmp_path: Path) -> None:
     assert not processes_of(tmp_path)
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_running_when_it_is_killed(how: signal.Signals, tmp_path: Path) -> None:
+    process = subprocess.Popen([*COMMAND, "up"], cwd=tmp_path, env=clean_environment(), stdout=subprocess.DEVNULL)
+    try:
+        log = tmp_path / ".connectbot" / "worker-default.log"
+        wait_until(
+            lambda: log.exists() and "Started consuming" in log.read_text(), deadline_seconds=30, what="the worker"
+        )
+        process.send_signal(how)
+        process.wait(30)
+        wait_until(lambda: not processes_of(tmp_path), deadline_seconds=20, what="the end of every process")
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_an_error_is_one_sentence(tmp_path: Path) -> None:
     environment = clean_environment() | {"CACHE_SERIALIZER": "yaml"}
     done = subprocess.run([*COMMAND, "up"], cwd=tmp_path, env=environment, timeout=60, capture_output=True, text=True)

@@ -36,6 +36,7 @@ def demo(as_json: bool) -> None:
     Ends by itself, with exit status 0 only if every line of the summary holds.
     """
     begun = time.monotonic()
+    signal.signal(signal.SIGTERM, _interrupt)
     settings = dataclasses.replace(Settings(), flower_basic_auth=Settings.load().flower_basic_auth)
     with tempfile.TemporaryDirectory(prefix="connectbot-demo-") as directory:
         stack = Stack(settings, directory=Path(directory), own_redis=True, own_matching_service=True)
@@ -130,4 +131,5 @@ def _without_password(url: str) -> str:
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
+    """SIGTERM is a Ctrl-C: nothing is left running."""
     raise KeyboardInterrupt
