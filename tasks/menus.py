@@ -96,14 +96,16 @@ class _WarmData(msgspec.Struct):
     cursor: int
 
 
-@event_task("menus.follow_users")
-def follow_users(ours: Clients, received: Sequence[Received]) -> Effects:
+def follow(ours: Clients, received: Sequence[Received]) -> Effects:
     """Bring users and their menus to the state after these events, whatever their number for one user."""
     by_age = sorted(received, key=lambda one: one.entry.version)
     changes = UserChanges(ours, {user_id for one in by_age if (user_id := _subject(one.event)) is not None})
     for one in by_age:
         _APPLY[one.event.type](changes, one)
     return changes.effects()
+
+
+follow_users = event_task("menus.follow_users")(follow)
 
 
 @event_task("menus.warm_chunk", one_by_one=True)

@@ -178,8 +178,8 @@ def test_the_newest_word_about_a_user_wins(ours: Clients) -> None:
     publish(ours, 7, role="admin")
     new = read(ours, "a")
     entries = ours.stream.fetch(old)
-    effects = menus.follow_users.handle(ours, [Received(entry, entry.event()) for entry in entries])
-    run(ours, new, menus.follow_users.handle)
+    effects = menus.follow(ours, [Received(entry, entry.event()) for entry in entries])
+    run(ours, new, menus.follow)
     ours.stream.commit(LANE, "a", [old.first], effects)  # worked out before the new one was known, and written after
     assert pending(ours) == 0
     menu = ours.menus.get(7, "main")
@@ -194,8 +194,8 @@ def test_a_late_event_does_not_bring_a_deleted_user_back(ours: Clients) -> None:
     old = read(ours, "a")
     ours.publisher.publish_user_event(7, "user.deleted", {"user": {"id": 7}})
     new = read(ours, "a")
-    run(ours, new, menus.follow_users.handle)
-    run(ours, old, menus.follow_users.handle)
+    run(ours, new, menus.follow)
+    run(ours, old, menus.follow)
     assert ours.menus.get(7, "main") is None
 
 
@@ -237,7 +237,7 @@ def test_no_payload_is_shown(ours: Clients, caplog: pytest.LogCaptureFixture) ->
         raise ValueError(f"cannot work with {received[0].event.data}")
 
     def refusing(ours: Clients, received: Sequence[Received]) -> Effects:
-        menus.follow_users.handle(ours, received)
+        menus.follow(ours, received)
         raise Never("refused")
 
     with caplog.at_level(logging.DEBUG):
