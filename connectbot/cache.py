@@ -73,6 +73,32 @@ class CacheCodec:
         return self._loads(_decompress(raw))
 
 
+class Ending:
+    """The end that many texts of the cache have in common: serialized and compressed once, for all of them.
+
+    zlib's format lets a text be written in blocks. What differs goes in front as it is ("stored"), the end follows as
+    it was compressed when this was made, so that a text costs no more than its checksum.
+    """
+
+    def __init__(self, serializer: _Serializer, end: str) -> None:
+        self._start_of = serializer.start_of
+        self._end_bytes = len(end.encode())
+        self._end = serializer.end_of(end)
+        deflater = zlib.compressobj(zlib.Z_BEST_COMPRESSION, zlib.DEFLATED, -zlib.MAX_WBITS)
+        self._deflated = deflater.compress(self._end) + deflater.flush()
+
+    def after(self, start: str) -> bytes:
+        """The value for SET of the text that begins with ``start``, which is shorter than 64 KiB."""
+        data = self._start_of(start, self._end_bytes)
+        size, checksum = len(data), zlib.adler32(self._end, zlib.adler32(data))
+        return b"".join(
+            (_STORED_BLOCK.pack(0x7801, 0, size, size ^ 0xFFFF), data, self._deflated, checksum.to_bytes(4))
+        )
+
+
+_STORED_BLOCK: Final = struct.Struct(">H") # replaced below
+
+
 class Cache:
     """The site's cache, by the logical keys that Django uses.
 

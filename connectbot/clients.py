@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from connectbot.cache import Cache, CacheCodec
+from connectbot.circuit_breaker import CircuitBreaker, Rules
+from connectbot.java_gate import JavaGate
 from connectbot.java_service import JavaService
+from connectbot.matching_claims import MatchingClaims
 from connectbot.menus import Menus
 from connectbot.publisher import EventPublisher
 from connectbot.redis_client import RedisClient, connect
@@ -13,6 +17,9 @@ from connectbot.settings import Settings
 from connectbot.stream import EventStream
 from connectbot.temp_data import TempData
 from connectbot.users import Users
+
+JAVA_LANE: Final = "java"
+"""The lane whose jobs wait for the Java service (contract v21)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,8 @@ class Clients:
     menus: Menus
     temp_data: TempData
     java: JavaService
+    java_gate: JavaGate
+    claims: MatchingClaims
 
     @classmethod
     def open(cls, settings: Settings, *, client: RedisClient | None = None) -> Clients:
@@ -41,7 +50,7 @@ class Clients:
             redis=client,
             cache=cache,
             stream=stream,
-            publisher=EventPublisher(stream, keys=keys, room=settings.max_backlog + settings.stream_keep),
+            publisher=EventPublisher(stream, keys=keys, room=settings.room),
             users=Users(client, keys),
             menus=Menus(
                 client,
@@ -59,4 +68,8 @@ class Clients:
                 ttl_seconds=settings.temp_data_ttl_seconds,
             ),
             java=JavaService.from_settings(settings),
+            java_gate=JavaGate.from_settings(
+                CircuitBreaker(client, keys, Rules.from_settings(settings), lane=JAVA_LANE), settings
+            ),
+            claims=MatchingClaims(client, keys),
         )

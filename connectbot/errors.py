@@ -10,11 +10,14 @@ ConnectBotError
 │   ├── SpoolUnusable       the file that keeps what waits for Redis cannot be written or read, or is full
 │   ├── FenceLost           another worker has taken over the entries of this one
 │   ├── EmbeddedRedisError  no Redis server could be found or started
-│   └── JavaServiceError    the matching service did not give a result
-│       ├── JavaServiceUnavailable  it may give one later
-│       └── JavaServiceRefused      it never will, for this request
+│   ├── JavaServiceError    the matching service did not give a result
+│   │   ├── JavaServiceUnavailable  it may give one later
+│   │   └── JavaServiceRefused      it never will, for this request
+│   ├── MatchingFailed      a matching request that somebody waited for has failed
+│   └── MatchingUnanswered  … or has no answer yet
 └── Answer                  not a fault: what a handler asks for instead of being done
     ├── Later               try this event again after a while
+    │   └── Parked          try it again when what it needs is back
     └── Never               put this event with the dead letters
 """
 
@@ -75,16 +78,32 @@ class JavaServiceError(Fault):
 class JavaServiceUnavailable(JavaServiceError):
     """The service may give a result later.
 
-    ``retry_after_seconds`` is what the service itself asked for, when it did.
+    ``retry_after_seconds`` is what the service itself asked for, when it did. ``away`` tells that the reason lies with
+    the service, or with what it depends on, and never with the request.
     """
 
-    def __init__(self, reason: str, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, reason: str, message: str, *, retry_after_seconds: float | None = None, away: bool = False
+    ) -> None:
         super().__init__(reason, message)
         self.retry_after_seconds = retry_after_seconds
+        self.away = away
 
 
 class JavaServiceRefused(JavaServiceError):
     """The service will never give a result for this request."""
+
+
+class MatchingFailed(Fault):
+    """A matching request has failed for good; ``reason`` is a short word for machines."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{message}: {reason}")
+        self.reason = reason
+
+
+class MatchingUnanswered(Fault, TimeoutError):
+    """A matching request has no answer yet; it lives on, and its result will be kept."""
 
 
 class Answer(ConnectBotError):
@@ -106,6 +125,13 @@ class Later(Answer):
         super().__init__(reason)
         self.delay_seconds = delay_seconds
         self.counted = counted
+
+
+class Parked(Later):
+    """Try this event again when what it needs is back; it is no attempt, and nobody knows how long it takes."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, counted=False)
 
 
 class Never(Answer):

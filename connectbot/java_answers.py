@@ -24,11 +24,15 @@ LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What is to be done after an answer: keep it, ask again, or give up; and why, in a word and in a sentence."""
+    """What is to be done after an answer: keep it, ask again, or give up; and why, in a word and in a sentence.
+
+    ``away``: the reason lies with the service, so that asking in vain is no attempt (CONNECTBOT_MAX_ATTEMPTS).
+    """
 
     verdict: Literal["done", "later", "never"]
     reason: str
     sentence: str
+    away: bool = False
 
 
 ANSWERS: Final[Mapping[int | str, Meaning]] = {
@@ -44,27 +48,31 @@ ANSWERS: Final[Mapping[int | str, Meaning]] = {
     409: Meaning("never", "conflict", "the request contradicts what it knows"),
     422: Meaning("never", "unprocessable", "it cannot fulfil the request"),
     425: Meaning("later", "too_early", "it asks to be asked again"),
-    429: Meaning("later", "too_many_requests", "it asks for fewer calls"),
+    429: Meaning("later", "too_many_requests", "it asks for fewer calls", away=True),
     # A fault in its code looks like its database being away for a moment. Attempts are counted: try.
     500: Meaning("later", "server_error", "it failed"),
     501: Meaning("never", "not_implemented", "it has no such call"),
-    502: Meaning("later", "bad_gateway", "what it depends on failed"),
-    503: Meaning("later", "unavailable", "it cannot serve now"),
-    504: Meaning("later", "gateway_timeout", "what it depends on did not answer in time"),
+    502: Meaning("later", "bad_gateway", "what it depends on failed", away=True),
+    503: Meaning("later", "unavailable", "it cannot serve now", away=True),
+    504: Meaning("later", "gateway_timeout", "what it depends on did not answer in time", away=True),
     # HTTP 200 with status "error": by its error text, where that is listed here.
-    "error data_api_failed": Meaning("later", "data_api_failed", "its source of employees failed"),
+    "error data_api_failed": Meaning("later", "data_api_failed", "its source of employees failed", away=True),
     "error": Meaning("never", "service_error", "it answered with status error: its own log has more"),
     # No answer, or none that can be read. What a readable result may say is checked in `matching.read_result`.
-    "connection_error": Meaning("later", "connection_error", "no connection: is it running?"),
-    "connect_timeout": Meaning("later", "connect_timeout", "no connection in time: is it running?"),
-    "tls_error": Meaning("later", "tls_error", "no connection that can be trusted: see its certificate"),
-    "pool_timeout": Meaning("later", "pool_timeout", "all connections stay in use: see CONNECTBOT_JAVA_CALLS"),
+    "connection_error": Meaning("later", "connection_error", "no connection: is it running?", away=True),
+    "connect_timeout": Meaning("later", "connect_timeout", "no connection in time: is it running?", away=True),
+    "tls_error": Meaning("later", "tls_error", "no connection that can be trusted: see its certificate", away=True),
+    "pool_timeout": Meaning(
+        "later", "pool_timeout", "all connections stay in use: see CONNECTBOT_JAVA_CALLS", away=True
+    ),
     "timeout": Meaning("later", "timeout", "no answer in time: see JAVA_SERVICE_TIMEOUT"),
     "incomplete_answer": Meaning("later", "incomplete_answer", "the connection ended within the answer"),
     "answer_too_large": Meaning("never", "answer_too_large", f"its answer has more than {LARGEST_ANSWER_BYTES} bytes"),
     "nonsense": Meaning("never", "nonsense", "its answer is not a JSON object"),
     # Not even asked.
-    "token_unreadable": Meaning("later", "token_unreadable", "JAVA_SERVICE_TOKEN_FILE does not hold a readable token"),
+    "token_unreadable": Meaning(
+        "later", "token_unreadable", "JAVA_SERVICE_TOKEN_FILE does not hold a readable token", away=True
+    ),
     "unknown_operation": Meaning("never", "unknown_operation", "connectbot.java_service.OPERATIONS has no such call"),
     "bad_payload": Meaning("never", "bad_payload", "the payload lacks what this call needs"),
     "nobody_asked": Meaning("never", "nobody_asked", "the request names nobody"),
@@ -113,7 +121,9 @@ def _public(failed: Failed, where: str) -> JavaServiceError:
     meaning = failed.meaning
     message = f"{where}: {failed.detail}{meaning.sentence}"
     if meaning.verdict == "later":
-        return JavaServiceUnavailable(meaning.reason, message, retry_after_seconds=failed.retry_after_seconds)
+        return JavaServiceUnavailable(
+            meaning.reason, message, retry_after_seconds=failed.retry_after_seconds, away=meaning.away
+        )
     return JavaServiceRefused(meaning.reason, message)
 
 

@@ -40,6 +40,10 @@ class Keys:
         """Hash: name of a counter → number since the beginning, such as ``unknown_type``."""
         return f"{self.namespace}:counters"
 
+    def ages(self, lane: str) -> str:
+        """Hash: upper bound in seconds → events that were up to that old at their effect; ``sum_ms``. Kept."""
+        return f"{self.namespace}:ages:{lane}"
+
     # --- v21's pub/sub ------------------------------------------------------------------------------
 
     def bridged(self, message: str) -> str:
@@ -61,6 +65,11 @@ class Keys:
         """String (the lane) whose presence proves that the consumer is alive. Lives CONNECTBOT_LEASE_SECONDS."""
         return f"{self.namespace}:lease:{consumer}"
 
+    @property
+    def processes(self) -> str:
+        """Sorted set: a worker or beat, as JSON → when it was last heard of, in epoch seconds. Ten minutes."""
+        return f"{self.namespace}:processes"
+
     # --- users and their menus ----------------------------------------------------------------------
 
     @property
@@ -77,6 +86,66 @@ class Keys:
     def warm_menus(self) -> str:
         """Sorted set: user id → when the user's cached menus run out, in epoch seconds."""
         return f"{self.namespace}:menus:warm"
+
+    # --- jobs for the Java service ------------------------------------------------------------------
+
+    def parked(self, lane: str) -> str:
+        """Sorted set: parked entry → when its event first came, in epoch milliseconds. Goes when it is released."""
+        return f"{self.namespace}:parked:{lane}"
+
+    def parked_entry(self, lane: str, member: str) -> str:
+        """Hash: the fields of one parked entry. Goes when it is released."""
+        return f"{self.namespace}:parked:{lane}:{member}"
+
+    def parked_deadlines(self, lane: str) -> str:
+        """Sorted set: parked entry → its deadline, in epoch seconds. Goes when it is released."""
+        return f"{self.namespace}:parked:{lane}:deadlines"
+
+    def released(self, lane: str) -> str:
+        """Sorted set: entry released and not yet asked for a permit → until when that is waited for, epoch ms."""
+        return f"{self.namespace}:parked:{lane}:released"
+
+    @property
+    def java_breaker(self) -> str:
+        """Hash: the circuit breaker's state and since when. Kept."""
+        return f"{self.namespace}:java:breaker"
+
+    @property
+    def java_breaker_window(self) -> str:
+        """List: one letter for each of the latest calls. Goes when the breaker changes its state."""
+        return f"{self.namespace}:java:breaker:window"
+
+    @property
+    def java_breaker_trials(self) -> str:
+        """Sorted set: permit of a call in the half-open state → when it lapses, in epoch milliseconds."""
+        return f"{self.namespace}:java:breaker:trials"
+
+    @property
+    def java_breaker_probe(self) -> str:
+        """String whose presence says that a worker looks at the service's health. Lives as long as a look may take."""
+        return f"{self.namespace}:java:breaker:probe"
+
+    @property
+    def java_permits(self) -> str:
+        """Sorted set: permit of a call in flight → when it lapses, in epoch milliseconds."""
+        return f"{self.namespace}:java:permits"
+
+    @property
+    def java_rate(self) -> str:
+        """String: until when the permitted rate is used up, in epoch microseconds. Lives until then."""
+        return f"{self.namespace}:java:rate"
+
+    def matching_claim(self, request: str) -> str:
+        """String: the entry that works on a matching request, named by a hash. Lives half an hour."""
+        return f"{self.namespace}:matching:claim:{request}"
+
+    def matching_answered(self, request: str) -> str:
+        """String whose presence says that matching.completed was published for a request. Lives half an hour."""
+        return f"{self.namespace}:matching:answered:{request}"
+
+    def matching_people(self, people: str) -> str:
+        """String: the request in flight for the same people and type, or when it was answered. Lives half an hour."""
+        return f"{self.namespace}:matching:people:{people}"
 
     # --- temporary data -----------------------------------------------------------------------------
 
@@ -149,16 +218,52 @@ class CacheKeys:
         return f"{self.prefix}:{self.version}:{key}"
 
 
+MENU_PREFIX = "menu:user:"
+TEMP_PREFIX = "temp:"
+
+
 def menu_key(user_id: int, menu_type: str) -> str:
     """Cache key of one menu (contract v21). A string; lives MENU_TTL_SECONDS."""
-    return f"menu:user:{user_id}:{menu_type}"
+    return f"{MENU_PREFIX}{user_id}:{menu_type}"
 
 
 def temp_key(namespace: str, key: str) -> str:
     """Cache key of one piece of temporary data (contract v21). A string; lives as long as its writer said."""
-    return f"temp:{namespace}:{key}"
+    return f"{TEMP_PREFIX}{namespace}:{key}"
 
 
 def user_namespace(user_id: int) -> str:
     """The namespace of one user's temporary data (contract v21)."""
     return f"user_{user_id}"
+
+
+# --- cache keys of v21's old manager (contract v21), which no other part of ours writes -------------------
+
+
+def employee_key(employee_id: int) -> str:
+    """Cache key of what is known of an employee. Lives an hour."""
+    return f"emp:{employee_id}"
+
+
+def interests_key(employee_id: int) -> str:
+    """Cache key of an employee's interests. Lives half an hour."""
+    return f"int:{employee_id}"
+
+
+def participants_key(activity_id: int) -> str:
+    """Cache key of who takes part in an activity. Lives a quarter of an hour."""
+    return f"act:{activity_id}:participants"
+
+
+def session_key(user_id: int) -> str:
+    """Cache key of what the old manager calls a user's session. Lives two hours."""
+    return f"sess:{user_id}"
+
+
+def result_key(name: str, digest: str) -> str:
+    """Cache key of what a function answered for some arguments (`cache_result`). Lives as its decorator says."""
+    return f"result:{name}:{digest}"
+
+
+OLD_MANAGER_PATTERNS = ("emp:*", "int:*", "act:*:participants", "sess:*")
+RESULT_PATTERN = "result:*"

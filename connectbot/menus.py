@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from connectbot import json_text, scan
 from connectbot.cache import Cache
 from connectbot.errors import UnreadableValue
-from connectbot.keys import CacheKeys, Keys, menu_key
+from connectbot.keys import MENU_PREFIX, CacheKeys, Keys, menu_key
 from connectbot.redis_client import Command, RedisClient, translated_errors
 from connectbot.users import DEFAULT_ROLE
 
@@ -20,8 +20,7 @@ Menu = dict[str, Any]
 MENU_TYPES: Final = ("main", "preferences", "activities", "admin")
 ADMIN_ROLES: Final = frozenset({"admin", "super_admin"})
 
-_MENU_PREFIX: Final = menu_key(0, "").removesuffix("0:")
-_USER_ID: Final = re.compile(r"-?\d+")
+_USER_ID: Final = re.compile(rb"-?\d{1,19}")
 
 
 def build_main_menu(user_id: int, role: str = DEFAULT_ROLE) -> Menu:
@@ -135,9 +134,10 @@ class Menus:
 
     def cached_users(self) -> list[int]:
         """The users who have a menu in the cache, whoever wrote it. Looks at every key of Redis: for operators."""
-        prefix = self._cache_keys.physical(_MENU_PREFIX)
-        found = {key.removeprefix(prefix).partition(":")[0] for keys in self._pages(prefix) for key in keys}
-        return sorted(int(user_id) for user_id in found if _USER_ID.fullmatch(user_id))
+        prefix = self._cache_keys.physical(MENU_PREFIX)
+        pages = scan.pages(self._redis, f"{scan.literally(prefix)}*")
+        users = {key.removeprefix(prefix.encode()).partition(b":")[0] for keys in pages for key in keys}
+        return sorted(int(user_id) for user_id in users if _USER_ID.fullmatch(user_id))
 
     def writing(self, user_id: int, role: str, *, now: float, types: Iterable[str] = ()) -> list[Command]:
         """The commands that rebuild a user's menus of some ``types``; by default the warm ones.
@@ -174,9 +174,6 @@ class Menus:
         with translated_errors():
             ids = self._redis.zrangebyscore(self._keys.warm_menus, "-inf", before, start=0, num=limit)
         return [int(id_) for id_ in ids]
-
-    def _pages(self, prefix: str) -> Iterator[list[str]]:
-        return scan.pages(self._redis, f"{scan.literally(prefix)}*")
 
     def _caching(self, user_id: int, menu_type: str, role: str, *, now: float) -> Command:
         menu = BUILDERS[menu_type](user_id, role)

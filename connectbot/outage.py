@@ -104,6 +104,12 @@ class Outage:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
+    def finish(self, *, wait_seconds: float) -> None:
+        """Let the thread finish what it is at, unless Redis is away."""
+        thread = self._thread
+        if thread is not None and self._now is None:
+            thread.join(wait_seconds)
+
     # --- the thread -----------------------------------------------------------------------------------
 
     def _watch(self) -> None:

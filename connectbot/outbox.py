@@ -82,7 +82,14 @@ class Outbox:
     """
 
     def __init__(
-        self, *, keys: Keys, outage: Outage, spool: Spool, delivery: Delivery, drain_spool: Spool, drain_delivery: Delivery
+        self,
+        *,
+        keys: Keys,
+        outage: Outage,
+        spool: Spool,
+        delivery: Delivery,
+        drain_spool: Spool,
+        drain_delivery: Delivery,
     ) -> None:
         self._keys = keys
         self._outage = outage

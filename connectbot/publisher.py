@@ -23,32 +23,46 @@ class EventPublisher:
     def __init__(self, stream: EventStream, *, keys: Keys, room: int) -> None:
         self._stream = stream
         self._keys = keys
-        self._room = room
+        self.room = room
 
     def publish_user_event(self, user_id: int, event_type: str, data: Mapping[str, Any]) -> bool:
         """Tell what concerns one user. Answers whether it was published; never raises (contract v21)."""
-        return self._try(event_type, data, channel=self._keys.user_channel(user_id), user_id=user_id)
+        return self._try(user_event(self._keys, user_id, event_type, data))
 
     def publish_global_event(self, event_type: str, data: Mapping[str, Any]) -> bool:
         """Tell what concerns everybody. Answers whether it was published; never raises (contract v21)."""
-        return self._try(event_type, data, channel=self._keys.global_channel)
+        return self._try(global_event(self._keys, event_type, data))
 
     def publish_microservice_event(self, service_name: str, event_type: str, data: Mapping[str, Any]) -> bool:
         """Tell a microservice. Answers whether it was published; never raises (contract v21)."""
-        return self._try(event_type, data, channel=self._keys.service_channel(service_name))
+        return self._try(microservice_event(self._keys, service_name, event_type, data))
 
     def publish(self, *published: Event) -> None:
         """Publish events, all or none.
 
         Raises `BacklogFull`, `RedisUnavailable`, or `MalformedEvent` when one cannot be written as JSON.
         """
-        self._stream.publish(published, room=self._room)
+        self._stream.publish(published, room=self.room)
 
-    def _try(self, event_type: str, data: Mapping[str, Any], *, channel: str, user_id: int | None = None) -> bool:
-        event = new_event(event_type, data, channel=channel, user_id=user_id)
+    def _try(self, event: Event) -> bool:
         try:
             self.publish(event)
         except Fault as fault:
-            logger.warning("event %s (%s) was not published: %s", event.id, event_type, fault)
+            logger.warning("event %s (%s) was not published: %s", event.id, event.type, fault)
             return False
         return True
+
+
+def user_event(keys: Keys, user_id: int, event_type: str, data: Mapping[str, Any]) -> Event:
+    """An event that concerns one user."""
+    return new_event(event_type, data, channel=keys.user_channel(user_id), user_id=user_id)
+
+
+def global_event(keys: Keys, event_type: str, data: Mapping[str, Any]) -> Event:
+    """An event that concerns everybody."""
+    return new_event(event_type, data, channel=keys.global_channel)
+
+
+def microservice_event(keys: Keys, service_name: str, event_type: str, data: Mapping[str, Any]) -> Event:
+    """An event for a microservice."""
+    return new_event(event_type, data, channel=keys.service_channel(service_name))

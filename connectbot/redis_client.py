@@ -1,19 +1,26 @@
-"""Opening Redis, and translating its errors into ours: nothing else here knows redis-py's exceptions."""
+"""Opening Redis, and translating its errors into ours: nothing else here knows redis-py's exceptions.
+
+The connections are redis-py's, with one habit more: one whose server turns out to be a replica (``-READONLY``) is
+closed at once. A master that was replaced comes back as a replica, and a pool would go on asking it for ever.
+"""
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from typing import Any, Final, TypeAlias
 
 import redis
 from redis import exceptions
 from redis.backoff import NoBackoff
+from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
 from connectbot.errors import RedisUnavailable
+from connectbot.redis_url import RedisAddress
 
 RedisClient: TypeAlias = Any
 """A ``redis.Redis`` that answers bytes. redis-py types each reply as a union over protocols and decodings."""
@@ -22,6 +29,8 @@ Command: TypeAlias = tuple[Any, ...]
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 ANSWER_TIMEOUT_SECONDS = 5.0
+HEALTH_CHECK_SECONDS: Final = 30
+"""A connection unused for so long is asked (PING) before it is trusted."""
 
 _CANNOT_SERVE = (
     exceptions.ConnectionError,
@@ -30,42 +39,64 @@ _CANNOT_SERVE = (
     exceptions.OutOfMemoryError,
     exceptions.MasterDownError,
 )
+_CANNOT_SERVE_CODES: Final = ("READONLY", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "LOADING", "BUSY")
+"""Codes of answers that mean "not now" to any command: of the server's state, never of what was asked."""
 
 
 def connect(url: str, **options: Any) -> RedisClient:
     """A pooled client for ``url``; connections are opened on first use, so that it may be made before a fork.
 
-    ``url`` may be ``redis://``, ``rediss://``, ``unix://`` or ``sentinel://h1:26379,h2:26379/service/0``.
-    A command is never repeated by the client: who sends it decides whether repeating it is safe.
+    ``url`` may be ``redis://``, ``rediss://``, ``unix://`` or ``sentinel://h1:26379,h2:26379/service/0``; its
+    parameters win over ``options``, as in redis-py, and those over our own. A command is never repeated by the
+    client: who sends it decides whether repeating it is safe.
+
+    Raises `SettingsError` when the URL cannot be read.
     """
-    options = {
+    address = RedisAddress.parse(url)
+    told = {
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "socket_timeout": ANSWER_TIMEOUT_SECONDS,
-        "health_check_interval": 30,
+        "health_check_interval": HEALTH_CHECK_SECONDS,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
         **options,
+        "db": address.database,
+        **address.login(),
+        **(address.tls or {}),
+        **address.options,
     }
-    if url.startswith("sentinel://"):
-        return _connect_to_sentinels(url, options)
-    return redis.Redis.from_url(url, **options)
+    if not address.socket:
+        told = {"socket_keepalive": True, "socket_keepalive_options": keepalive_options(), **told}
+    if address.service:
+        return _connect_to_sentinels(address, told)
+    where = {"path": address.socket} if address.socket else dict(zip(("host", "port"), address.hosts[0], strict=True))
+    return redis.Redis.from_pool(ConnectionPool(connection_class=_connection_class(address), **where, **told))
 
 
-def _connect_to_sentinels(url: str, options: dict[str, Any]) -> RedisClient:
-    parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    service, _, database = parts.path.strip("/").partition("/")
-    addresses = []
-    for host in hosts.split(","):
-        name, _, port = host.partition(":")
-        addresses.append((name, int(port or 26379)))
-    if credentials:
-        options["username"], _, options["password"] = credentials.rpartition(":")
-    timeouts = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout")}
-    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        addresses, sentinel_kwargs=timeouts, db=int(database or 0), **options
-    )
-    return sentinel.master_for(service)
+def keepalive_options() -> dict[int, int]:
+    """Options of TCP by which a connection to a host that is gone breaks within some 20 s, used or not.
+
+    Empty where the system has no such options; then Redis' own timeouts must do.
+    """
+    if sys.platform != "linux":
+        return {}
+    return {
+        socket.TCP_KEEPIDLE: 5,
+        socket.TCP_KEEPINTVL: 5,
+        socket.TCP_KEEPCNT: 3,
+        socket.TCP_USER_TIMEOUT: 20_000,  # what was sent and never confirmed, in milliseconds
+    }
+
+
+def sentinel_options(address: RedisAddress) -> dict[str, Any]:
+    """Keywords (redis-py's) for connections to the sentinels themselves."""
+    tls = {} if address.tls is None else {"ssl": True, **address.tls}
+    return {
+        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "socket_timeout": CONNECT_TIMEOUT_SECONDS,  # the next one is asked instead
+        **address.sentinel_login(),
+        **tls,
+    }
 
 
 @contextmanager
@@ -75,3 +106,67 @@ def translated_errors() -> Iterator[None]:
         yield
     except _CANNOT_SERVE as error:
         raise RedisUnavailable(f"Redis cannot serve this now: {error}") from error
+    except exceptions.ResponseError as error:
+        if not _says(error, *_CANNOT_SERVE_CODES):
+            raise
+        raise RedisUnavailable(f"Redis cannot serve this now: {error}") from error
+
+
+# --- inside -------------------------------------------------------------------------------------------
+
+
+class _LeavesReplicas:
+    """Part of a connection: it does not stay with a server that has become a replica."""
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except exceptions.ResponseError as error:
+            if _says(error, "READONLY"):
+                self.disconnect()  # type: ignore[attr-defined]
+            raise
+
+
+class _Tcp(_LeavesReplicas, Connection):
+    pass
+
+
+class _Tls(_LeavesReplicas, SSLConnection):
+    pass
+
+
+class _Unix(_LeavesReplicas, UnixDomainSocketConnection):
+    pass
+
+
+class _SentinelTcp(_LeavesReplicas, SentinelManagedConnection):
+    pass
+
+
+class _SentinelTls(_LeavesReplicas, SentinelManagedSSLConnection):
+    pass
+
+
+def _connection_class(address: RedisAddress) -> type[Any]:
+    if address.service:
+        return _SentinelTcp if address.tls is None else _SentinelTls
+    if address.socket:
+        return _Unix
+    return _Tcp if address.tls is None else _Tls
+
+
+def _connect_to_sentinels(address: RedisAddress, told: dict[str, Any]) -> RedisClient:
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        address.hosts, sentinel_kwargs=sentinel_options(address), **told
+    )
+    return sentinel.master_for(address.service, connection_class=_connection_class(address))
+
+
+def _says(error: exceptions.ResponseError, *codes: str) -> bool:
+    """Whether an answer has one of the codes, by itself or inside what went wrong in a script.
+
+    A script of Redis 6.2 that meets ``-READONLY`` answers ``Error running script (...): ... -READONLY ...``.
+    """
+    text = str(error)
+    status = getattr(error, "status_code", None)
+    return any(status == code or text.startswith(f"{code} ") or f"-{code} " in text for code in codes)

@@ -12,7 +12,7 @@ KEYS_A_STEP: Final = 2000
 """Keys that one SCAN looks at: about a millisecond of Redis."""
 
 
-def pages(client: RedisClient, pattern: str) -> Iterator[list[str]]:
+def pages(client: RedisClient, pattern: str) -> Iterator[list[bytes]]:
     """The keys that match ``pattern``, some at a time; one that is written meanwhile may be missed or come twice.
 
     Raises `RedisUnavailable`.
@@ -22,7 +22,7 @@ def pages(client: RedisClient, pattern: str) -> Iterator[list[str]]:
         with translated_errors():
             cursor, found = client.scan(cursor, match=pattern, count=KEYS_A_STEP)
         if found:
-            yield [key.decode("utf-8", "surrogateescape") for key in found]
+            yield found
         if not cursor:
             return
 

@@ -45,6 +45,14 @@ class Settings:
     java_service_token_file: str = _setting(
         "JAVA_SERVICE_TOKEN_FILE", "", "File with that token; wins over `JAVA_SERVICE_TOKEN`. Unset: none."
     )
+    java_max_concurrent: int = _setting(
+        "JAVA_SERVICE_MAX_CONCURRENT",
+        25,
+        "Calls of the matching service in flight at once, over all workers. Unset: 25.",
+    )
+    java_rate: float = _setting(
+        "JAVA_SERVICE_RATE", 1000.0, "Calls of the matching service begun per second, over all workers. Unset: 1000."
+    )
     cache_key_prefix: str = _setting(
         "CACHE_KEY_PREFIX", "", "`KEY_PREFIX` of the Django site's cache. Unset: empty, as in Django."
     )
@@ -76,6 +84,49 @@ class Settings:
         "CONNECTBOT_JAVA_CALLS",
         8,
         "Calls of the matching service that one process of the lane `java` keeps in flight. Unset: 8.",
+    )
+    breaker_failure_rate_threshold: float = _setting(
+        "CONNECTBOT_JAVA_BREAKER_FAILURE_RATE_THRESHOLD",
+        50.0,
+        "Percentage of failed calls at which the circuit breaker opens. Unset: 50.",
+    )
+    breaker_slow_call_rate_threshold: float = _setting(
+        "CONNECTBOT_JAVA_BREAKER_SLOW_CALL_RATE_THRESHOLD",
+        100.0,
+        "Percentage of slow calls at which it opens. Unset: 100.",
+    )
+    breaker_slow_call_duration_seconds: float = _setting(
+        "CONNECTBOT_JAVA_BREAKER_SLOW_CALL_DURATION_THRESHOLD",
+        10.0,
+        "Seconds from which on a call is slow. Unset: 10.",
+    )
+    breaker_sliding_window_size: int = _setting(
+        "CONNECTBOT_JAVA_BREAKER_SLIDING_WINDOW_SIZE", 50, "Latest calls that these percentages are of. Unset: 50."
+    )
+    breaker_minimum_number_of_calls: int = _setting(
+        "CONNECTBOT_JAVA_BREAKER_MINIMUM_NUMBER_OF_CALLS",
+        10,
+        "Calls without which the breaker does not open. Unset: 10.",
+    )
+    breaker_wait_duration_seconds: float = _setting(
+        "CONNECTBOT_JAVA_BREAKER_WAIT_DURATION_IN_OPEN_STATE",
+        10.0,
+        "Seconds between opening and the first look at the service's health, and from look to look. Unset: 10.",
+    )
+    breaker_permitted_calls_in_half_open: int = _setting(
+        "CONNECTBOT_JAVA_BREAKER_PERMITTED_NUMBER_OF_CALLS_IN_HALF_OPEN_STATE",
+        5,
+        "Calls that decide, once it is well, whether the breaker closes. Unset: 5.",
+    )
+    matching_deadline_seconds: float = _setting(
+        "CONNECTBOT_MATCHING_DEADLINE",
+        604_800.0,
+        "Seconds within which a matching request that names no deadline of its own is answered. Unset: a week.",
+    )
+    matching_fallback: str = _setting(
+        "CONNECTBOT_MATCHING_FALLBACK",
+        "none",
+        "What answers at the deadline: `local` pairs people here, `none` says matching.failed. Unset: `none`.",
     )
     batch_time_limit_seconds: float = _setting(
         "CONNECTBOT_BATCH_TIME_LIMIT",
@@ -109,6 +160,17 @@ class Settings:
         "",
         "File (SQLite) that keeps what site and bot publish and store while Redis is away. Unset: they answer False.",
     )
+    probes: str = _setting(
+        "CONNECTBOT_PROBES",
+        "127.0.0.1:0",
+        "`host:port` where a worker or beat answers `/livez`, `/readyz` and `/metrics`; port 0 is any free one, kept in "
+        "Redis; `off` is nowhere. Unset: any free port of loopback.",
+    )
+    log_format: str = _setting(
+        "CONNECTBOT_LOG_FORMAT",
+        "auto",
+        "Form of log lines: `json`, `console`, or `auto`, which is `console` on a terminal. Unset: `auto`.",
+    )
     flower_basic_auth: str = _setting(
         "CONNECTBOT_FLOWER_BASIC_AUTH",
         "",
@@ -118,6 +180,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         _require(self.cache_serializer in ("pickle", "json"), "CACHE_SERIALIZER", "must be pickle or json")
+        _require(self.matching_fallback in ("none", "local"), "CONNECTBOT_MATCHING_FALLBACK", "must be none or local")
+        _require(self.log_format in ("auto", "json", "console"), "CONNECTBOT_LOG_FORMAT", "must be auto, json or console")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -143,6 +207,11 @@ class Settings:
     def broker_url(self) -> str:
         """Where Celery's queues live."""
         return self.celery_broker_url or self.redis_url
+
+    @property
+    def room(self) -> int:
+        """Most entries that the stream may hold: what waits, and what is kept for looking back."""
+        return self.max_backlog + self.stream_keep
 
     @property
     def keys(self) -> Keys:

@@ -38,7 +38,8 @@ class Entry:
     """One item of the stream, as a consumer of a lane received it.
 
     ``fields`` are the item's own: ``event`` always; ``type`` beside it when the publisher was kind; ``lane``,
-    ``attempts`` and ``origin`` when the entry was released from the delayed ones or replayed from the dead.
+    ``attempts``, ``tries`` and ``origin`` when the entry was put aside before or replayed from the dead; ``parked``
+    when it was released from the parked ones.
     """
 
     id: str
@@ -68,8 +69,17 @@ class Entry:
     @property
     def attempts(self) -> int:
         """How often a handler has failed on this event, in earlier entries."""
-        named = self.fields.get(b"attempts", b"0")
-        return int(named) if named.isdigit() and len(named) < _SEQUENCE_DIGITS else 0
+        return self._number(b"attempts")
+
+    @property
+    def tries(self) -> int:
+        """How often a handler has failed on this event, counting what was no attempt because the target was down."""
+        return max(self._number(b"tries"), self.attempts)
+
+    @property
+    def parked(self) -> str:
+        """The name under which the entry was parked before it was released; empty when it never was."""
+        return self.fields.get(b"parked", b"").decode("utf-8", "replace")
 
     @property
     def origin(self) -> str:
@@ -86,6 +96,10 @@ class Entry:
     def event(self) -> Event:
         """The event itself. Raises `MalformedEvent`."""
         return events.decode(self.text)
+
+    def _number(self, field: bytes) -> int:
+        named = self.fields.get(field, b"0")
+        return int(named) if named.isdigit() and len(named) < _SEQUENCE_DIGITS else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +274,7 @@ class EventStream:
         """
         if not entries:
             return
-        words = [*effects.words(), "", "", 1, len(entries) + 3, "XACK", self._keys.events, lane, *entries]
+        words = [*effects.words(), "group", "", 1, len(entries) + 3, "XACK", self._keys.events, lane, *entries]
         if not self._commit(lane, consumer, entries[0], words):
             raise FenceLost(f"the entries of {consumer} in lane {lane} have another owner: this work is not kept")
 
@@ -269,15 +283,33 @@ class EventStream:
         if effects:
             self._commit("", "", "", effects.words())
 
-    def delaying(self, lane: str, entry: Entry, *, due: float, attempts: int) -> tuple[Command, ...]:
-        """The commands that put an entry aside until ``due`` (epoch seconds), as part of a commit."""
-        fields = {**entry.fields, b"lane": lane.encode(), b"attempts": str(attempts).encode()}
-        fields[b"origin"] = entry.origin.encode()
-        flat = [word for pair in fields.items() for word in pair]
+    def delaying(
+        self, lane: str, entry: Entry, *, due: float, attempts: int, tries: int | None = None
+    ) -> tuple[Command, ...]:
+        """The commands that put an entry aside until ``due`` (epoch seconds), as part of a commit.
+
+        ``tries`` counts those tries too that are not ``attempts``; it defaults to them.
+        """
+        flat = _put_aside(entry, lane=lane, attempts=attempts, tries=attempts if tries is None else tries)
         return (
             ("HSET", self._keys.delayed_entry(lane, entry.id), *flat),
             ("ZADD", self._keys.delayed(lane), repr(due), entry.id),
         )
+
+    def parking(self, lane: str, entry: Entry, *, deadline: float | None) -> tuple[Command, ...]:
+        """The commands that put an entry aside until the lane's target is back, as part of a commit.
+
+        It is not an attempt. ``deadline`` (epoch seconds) is when the entry returns in any case.
+        """
+        member = f"{entry.version}/{entry.id}"
+        flat = _put_aside(entry, lane=lane, attempts=entry.attempts, tries=entry.tries)
+        commands: tuple[Command, ...] = (
+            ("HSET", self._keys.parked_entry(lane, member), *flat, b"parked", member),
+            ("ZADD", self._keys.parked(lane), entry.origin.partition("-")[0], member),
+        )
+        if deadline is None:
+            return commands
+        return (*commands, ("ZADD", self._keys.parked_deadlines(lane), repr(deadline), member))
 
     def burying(self, lane: str, entry: Entry, *, reason: str, error: str, attempts: int) -> Command:
         """The command that makes an entry a dead letter, as part of a commit (fields: contract v21)."""
@@ -324,6 +356,18 @@ class EventStream:
         keys = [self._keys.fences(lane), self._keys.users, self._keys.events]
         with translated_errors():
             return bool(self._scripts["commit"](keys=keys, args=[lane, consumer, entry, *words]))
+
+
+def _put_aside(entry: Entry, *, lane: str, attempts: int, tries: int) -> list[bytes]:
+    """The fields, one after the other, with which an entry comes back."""
+    fields = {
+        **entry.fields,
+        b"lane": lane.encode(),
+        b"attempts": str(attempts).encode(),
+        b"tries": str(tries).encode(),
+        b"origin": entry.origin.encode(),
+    }
+    return [word for pair in fields.items() for word in pair]
 
 
 def _entry(id_: bytes, fields: Mapping[bytes, bytes], deliveries: int = 1) -> Entry:

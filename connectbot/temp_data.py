@@ -116,8 +116,8 @@ class TempData:
     def all_keys_of(self, namespace: str, *, starting: str = "") -> list[str]:
         """Those of a namespace that begin with ``starting``, written by v21 or us. Looks at every key of Redis."""
         prefix = self._cache_keys.physical(temp_key(namespace, ""))
-        pattern = f"{scan.literally(prefix + starting)}*"
-        found = {key.removeprefix(prefix) for keys in scan.pages(self._redis, pattern) for key in keys}
+        pages = scan.pages(self._redis, f"{scan.literally(prefix + starting)}*")
+        found = {key.decode("utf-8", "replace").removeprefix(prefix) for keys in pages for key in keys}
         return sorted(found | {key for key in self.keys_of(namespace) if key.startswith(starting)})
 
     def indexed(self) -> Iterator[dict[str, list[str]]]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from connectbot.effects import Column
 from connectbot.keys import Keys
-from connectbot.redis_client import Command, RedisClient, translated_errors
+from connectbot.redis_client import RedisClient, translated_errors
 
 DEFAULT_ROLE: Final = "employee"
 VERSION_LENGTH: Final = 35
@@ -22,6 +23,11 @@ class KnownUser:
     user_id: int
     version: str
     role: str | None
+
+    @property
+    def record(self) -> str:
+        """What is kept of the user in Redis."""
+        return self.version if self.role is None else f"{self.version} {self.role}"
 
 
 class Users:
@@ -46,14 +52,13 @@ class Users:
             after, page = self._redis.hscan(self._keys.users, cursor, count=count)
         return int(after), [_parse(int(id_), record) for id_, record in page.items()]
 
-    def remembering(self, user: KnownUser, *, now: float) -> tuple[Command, ...]:
-        """The commands that store what is known of a user; a deleted one is kept for a while, without a role."""
-        if user.role is None:
-            return (
-                ("HSET", self._keys.users, user.user_id, user.version),
-                ("ZADD", self._keys.deleted_users, repr(now), user.user_id),
-            )
-        return (("HSET", self._keys.users, user.user_id, f"{user.version} {user.role}"),)
+    def remembering(self, users: Iterable[KnownUser]) -> Column:
+        """The command that stores what is known of some users."""
+        return Column(("HSET", self._keys.users), [word for user in users for word in (user.user_id, user.record)])
+
+    def marking_deleted(self, user_id: int, *, now: float) -> Column:
+        """The command that lets a deleted user be forgotten after a while."""
+        return Column(("ZADD", self._keys.deleted_users), (repr(now), user_id))
 
     def forget_deleted(self, *, before: float, limit: int) -> int:
         """Drop up to ``limit`` users deleted ``before`` (epoch seconds) and not seen again. Answers how many."""

@@ -8,6 +8,7 @@ again on halves of them, until the one that it cannot stand is alone.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from celery.utils.log import get_task_logger
 
 from connectbot.clients import Clients
 from connectbot.effects import Effects
-from connectbot.errors import FenceLost, Later, MalformedEvent, Never, RedisUnavailable
+from connectbot.errors import FenceLost, Later, MalformedEvent, Never, Parked, RedisUnavailable
 from connectbot.events import Event
 from connectbot.stream import Batch, Entry
 from tasks.process import clients
@@ -43,6 +44,8 @@ class Received:
 Handler: TypeAlias = Callable[[Clients, Sequence[Received]], Effects]
 Farewell: TypeAlias = Callable[[Clients, Received, str], Effects]
 """Says what else to write when an event becomes a dead letter: called with the event and the reason."""
+Deadline: TypeAlias = Callable[[Clients, Received], float | None]
+"""Says until when, in epoch seconds, an event is to be finished with: however long it is put aside, it is back then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,12 @@ class Work:
     handle: Handler
     farewell: Farewell | None = None
     calls_at_once: int = 0
+    deadline: Deadline | None = None
 
 
-def event_task(name: str, *, farewell: Farewell | None = None, one_by_one: bool = False) -> Callable[[Handler], Any]:
+def event_task(
+    name: str, *, farewell: Farewell | None = None, one_by_one: bool = False, deadline: Deadline | None = None
+) -> Callable[[Handler], Any]:
     """Make a Celery task of a handler. Its only argument is the order for a `Batch`, which the consumer gives."""
 
     def decorate(handle: Handler) -> Any:
@@ -66,9 +72,8 @@ def event_task(name: str, *, farewell: Farewell | None = None, one_by_one: bool 
         def run(**order: Any) -> int:
             ours = clients()
             at_once = ours.settings.java_calls_per_process if one_by_one else 0
-            return BatchRun(ours, msgspec.convert(order, Batch), Work(handle, farewell, at_once)).run()
+            return BatchRun(ours, msgspec.convert(order, Batch), Work(handle, farewell, at_once, deadline)).run()
 
-        run.handle = handle
         return run
 
     return decorate
@@ -161,16 +166,29 @@ class BatchRun:
         self._commit([one.entry.id], effects)
 
     def _put_off(self, one: Received, error: Exception, attempts: int) -> Effects:
+        deadline = self._work.deadline(self._clients, one) if self._work.deadline else None
+        if isinstance(error, Parked):
+            return self._park(one, error, deadline)
         delay = error.delay_seconds if isinstance(error, Later) else None
+        tries = one.entry.tries
         if delay is None:
-            delay = backoff_seconds(attempts)
+            tries += 1
+            delay = backoff_seconds(tries)
         logger.warning(
-            "event %s (%s) failed, tries so far %d, again in %.1f s: %s",
+            "event %s (%s) failed, attempts so far %d, again in %.1f s: %s",
             one.event.id, one.event.type, attempts, delay, _describe(error),
         )  # fmt: skip
         effects = Effects()
-        due = time.time() + delay
-        effects.add(*self._clients.stream.delaying(self._batch.lane, one.entry, due=due, attempts=attempts))
+        due = min(time.time() + delay, deadline or math.inf)
+        effects.add(
+            *self._clients.stream.delaying(self._batch.lane, one.entry, due=due, attempts=attempts, tries=tries)
+        )
+        return effects
+
+    def _park(self, one: Received, error: Parked, deadline: float | None) -> Effects:
+        logger.info("event %s (%s) is parked: %s", one.event.id, one.event.type, _describe(error))
+        effects = Effects()
+        effects.add(*self._clients.stream.parking(self._batch.lane, one.entry, deadline=deadline))
         return effects
 
     def _bury(self, entry: Entry, reason: str, error: Exception) -> Effects:

@@ -11,9 +11,9 @@ from celery import shared_task
 
 from connectbot.clients import Clients
 from connectbot.effects import Effects
-from connectbot.errors import JavaServiceRefused, JavaServiceUnavailable, Later, Never
 from connectbot.events import ConnectBotEvents, derived_id, new_event, read_data
 from tasks.base import Received, event_task
+from tasks.java_call import ask, traceparent_of
 from tasks.process import clients
 
 RESULTS_NAMESPACE: Final = "java_results"
@@ -50,12 +50,11 @@ def forward_job(ours: Clients, received: Sequence[Received]) -> Effects:
     (one,) = received
     job = read_data(one.event, _ForwardData)
     key = job.idempotency_key or one.event.id
-    try:
-        answered = ours.java.forward(job.operation, job.payload, idempotency_key=key)
-    except JavaServiceUnavailable as fault:
-        raise Later(fault.reason, delay_seconds=fault.retry_after_seconds) from fault
-    except JavaServiceRefused as fault:
-        raise Never(fault.reason) from fault
+    answered = ask(
+        ours,
+        one,
+        lambda: ours.java.forward(job.operation, job.payload, idempotency_key=key, traceparent=traceparent_of(one)),
+    )
     effects = Effects()
     effects.add(*ours.temp_data.storing(RESULTS_NAMESPACE, key, answered, now=time.time()))
     return effects

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -11,15 +12,20 @@ from celery import shared_task
 
 from connectbot.clients import Clients
 from connectbot.effects import Effects
-from connectbot.errors import JavaServiceRefused, JavaServiceUnavailable, Later, Never
+from connectbot.errors import Later, MalformedEvent
 from connectbot.events import ConnectBotEvents, Event, derived_id, new_event, read_data
 from connectbot.java_service import Employee, MatchingRequest, MatchingResult
+from connectbot.local_matching import match_locally
+from connectbot.matching_claims import LIFETIME_SECONDS, Claim, Claimed, Wish
 from tasks.base import Received, event_task
+from tasks.java_call import ask, traceparent_of
+from tasks.matching_deadline import deadline_of, known_deadline_of
 from tasks.process import clients
 
 SERVICE: Final = "matching"
 RESULTS_NAMESPACE: Final = "matching_results"
-RESULT_TTL_SECONDS: Final = 1800.0
+TWIN_DELAYS_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""How long a request waits, time after time, for another one for the same people that is in flight."""
 
 
 class _RequestData(msgspec.Struct):
@@ -27,6 +33,7 @@ class _RequestData(msgspec.Struct):
     type: str = "coffee"
     employees: tuple[Employee, ...] | None = None
     request_id: str | None = None
+    algorithm_params: dict[str, Any] = {}
 
 
 @shared_task(name="matching.request", bind=True)
@@ -56,47 +63,110 @@ def request(
 
 
 def announce_failure(ours: Clients, one: Received, reason: str) -> Effects:
-    """Tell that a matching request has failed for good."""
-    data = {"request_id": _request_id(one.event), "reason": reason}
+    """Tell that a matching request has failed for good, unless it was answered; it may be asked again then."""
+    request_id = _request_id(one.event)
+    data = {"request_id": request_id, "reason": reason}
+    told = ours.stream.publishing(_announcement(ours, ConnectBotEvents.MATCHING_FAILED, one.event, data))
     effects = Effects()
-    effects.add(*ours.stream.publishing(_announcement(ours, ConnectBotEvents.MATCHING_FAILED, one.event, data)))
+    effects.add_unless(ours.claims.answered_key(request_id), [*told, *ours.claims.releasing(_wish(one))])
     return effects
 
 
-@event_task("matching.answer", farewell=announce_failure, one_by_one=True)
+@event_task("matching.answer", farewell=announce_failure, one_by_one=True, deadline=known_deadline_of)
 def answer(ours: Clients, received: Sequence[Received]) -> Effects:
     """Ask the service, keep the result, and tell everybody whom it concerns."""
     (one,) = received
+    request = _request(one)
+    deadline = deadline_of(ours, one)
+    left_seconds = math.inf if deadline is None else deadline - time.time()
+    claimed = ours.claims.claim(_wish(one), one.entry)
+    if claimed.claim is Claim.DOUBLED:
+        return Effects()
+    if left_seconds <= 0:
+        return _too_late(ours, one, request)
+    if claimed.twin:
+        return _answered_by_twin(ours, one, request, claimed)
+    result = ask(
+        ours,
+        one,
+        lambda: ours.java.match(
+            request,
+            idempotency_key=one.event.id,
+            traceparent=traceparent_of(one),
+            timeout_seconds=left_seconds,
+        ),
+        hurried=left_seconds < ours.settings.java_service_timeout_seconds,
+    )
+    return _results(ours, one, result)
+
+
+def _request(one: Received) -> MatchingRequest:
     asked = read_data(one.event, _RequestData)
+    return MatchingRequest(
+        request_id=_request_id(one.event),
+        users=asked.users,
+        type=asked.type,
+        employees=asked.employees,
+        algorithm_params=asked.algorithm_params,
+    )
+
+
+def _wish(one: Received) -> Wish:
+    """The request as far as two can be the same; of one that cannot be read, only its id."""
     request_id = _request_id(one.event)
     try:
-        result = ours.java.match(
-            MatchingRequest(request_id=request_id, users=asked.users, type=asked.type, employees=asked.employees),
-            idempotency_key=one.event.id,
-        )
-    except JavaServiceUnavailable as fault:
-        raise Later(fault.reason, delay_seconds=fault.retry_after_seconds) from fault
-    except JavaServiceRefused as fault:
-        raise Never(fault.reason) from fault
-    return _results(ours, one.event, request_id, result)
+        request = _request(one)
+    except MalformedEvent:
+        return Wish(request_id, (), "")
+    return Wish(request_id, request.people, request.type)
 
 
-def _results(ours: Clients, event: Event, request_id: str, result: MatchingResult) -> Effects:
-    pairs = [{"employee1_id": pair.employee1_id, "employee2_id": pair.employee2_id} for pair in result.pairs]
+def _too_late(ours: Clients, one: Received, request: MatchingRequest) -> Effects:
+    """The deadline has passed: nobody asks the service any more."""
+    if ours.settings.matching_fallback == "local":
+        return _results(ours, one, match_locally(request))
+    return announce_failure(ours, one, "deadline")
+
+
+def _answered_by_twin(ours: Clients, one: Received, request: MatchingRequest, claimed: Claimed) -> Effects:
+    """Another request for the same people was, or is, in flight: its answer is ours; its people know it already."""
+    key = ours.claims.result_key(claimed.twin) if claimed.claim is Claim.ANSWERED else None
+    found = ours.temp_data.get(RESULTS_NAMESPACE, key) if key else None
+    if not isinstance(found, dict):
+        delay = TWIN_DELAYS_SECONDS[min(one.entry.tries, len(TWIN_DELAYS_SECONDS) - 1)]
+        raise Later("same_people_in_flight", delay_seconds=delay, counted=False)
+    data = {**found, "request_id": request.request_id, "same_as": key}
+    return _answers(ours, one, data, twin=True)
+
+
+def _results(ours: Clients, one: Received, result: MatchingResult) -> Effects:
     data = {
-        "request_id": request_id,
-        "pairs": pairs,
+        "request_id": result.request_id,
+        "pairs": [{"employee1_id": pair.employee1_id, "employee2_id": pair.employee2_id} for pair in result.pairs],
         "unmatched": list(result.unmatched),
         "algorithm": result.algorithm,
     }
+    return _answers(ours, one, data, twin=False)
+
+
+def _answers(ours: Clients, one: Received, data: dict[str, Any], *, twin: bool) -> Effects:
+    """Keep an answer and tell it, unless the request has one by then.
+
+    With ``twin``, it was another request's: the people were told, and who gave the request no id does not wait for it.
+    """
+    request_id, now = data["request_id"], time.time()
+    commands = [
+        *ours.temp_data.storing(RESULTS_NAMESPACE, request_id, data, ttl_seconds=LIFETIME_SECONDS, now=now),
+        *ours.claims.answering(_wish(one), request_id, now=now, twin=twin),
+    ]
+    if not twin or one.event.data.get("request_id"):
+        commands += ours.stream.publishing(_announcement(ours, ConnectBotEvents.MATCHING_COMPLETED, one.event, data))
+    if not twin:
+        for pair in data["pairs"]:
+            for user_id in pair.values():
+                commands.append(ours.stream.announcing(_to_user(ours, one.event, user_id, request_id, pair)))
     effects = Effects()
-    effects.add(
-        *ours.temp_data.storing(RESULTS_NAMESPACE, request_id, data, ttl_seconds=RESULT_TTL_SECONDS, now=time.time()),
-        *ours.stream.publishing(_announcement(ours, ConnectBotEvents.MATCHING_COMPLETED, event, data)),
-    )
-    for pair in pairs:
-        for user_id in pair.values():
-            effects.add(ours.stream.announcing(_to_user(ours, event, user_id, request_id, pair)))
+    effects.add_unless(ours.claims.answered_key(request_id), commands)
     return effects
 
 

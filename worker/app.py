@@ -8,15 +8,24 @@ from celery import Celery
 
 from worker.bootstep import EventConsumers
 from worker.bridge import EventBridge
+from worker.broker import Amqp
+from worker.java_watch import JavaWatches
 from worker.orders import OrderRequest
+from worker.probes import LoopPulse, WorkerProbes
 from worker.routing import event_tasks
+from worker.task_counts import CountedTask
 
-TASKS = ("tasks.java", "tasks.matching", "tasks.menus", "tasks.temp_data", "tasks.upkeep")
+TASKS = ("tasks.enqueued", "tasks.java", "tasks.matching", "tasks.menus", "tasks.temp_data", "tasks.upkeep")
 
 
-app = Celery("connectbot", config_source="worker.config", include=TASKS, set_as_current=True)
+app = Celery(
+    "connectbot", amqp=Amqp, task_cls=CountedTask, config_source="worker.config", include=TASKS, set_as_current=True
+)
 app.steps["consumer"].add(EventConsumers)
 app.steps["worker"].add(EventBridge)
+app.steps["worker"].add(JavaWatches)
+app.steps["consumer"].add(LoopPulse)
+app.steps["worker"].add(WorkerProbes)
 
 
 @app.on_after_finalize.connect  # not before: until then nothing is read from the environment

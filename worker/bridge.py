@@ -57,8 +57,7 @@ class Bridge:
 
     def __init__(self, ours: Clients) -> None:
         self._clients = ours
-        room = ours.settings.max_backlog + ours.settings.stream_keep
-        self._admission = Admission(ours.redis, ours.settings.keys, room=room)
+        self._admission = Admission(ours.redis, ours.settings.keys, room=ours.settings.room)
         self._held: list[Candidate] = []
         self._awake_at = 0.0
         self._listened_at: float | None = None

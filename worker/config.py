@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 from kombu import Queue
 
+from connectbot.enqueueing import JAVA_TASKS
 from connectbot.settings import Settings
-from worker.routing import DEFAULT, JAVA, LANES, TASK_TIME_LIMIT_SECONDS
+from worker.broker import kombu_url, redbeat_options, redbeat_url, transport_options, use_ssl
+from worker.routing import DEFAULT, JAVA, LANES, TASK_TIME_LIMIT_SECONDS, time_limit_seconds
 from worker.schedule import SCHEDULE
 
+RESTORE_INTERVAL_SECONDS: Final = 5
+SOFT_SHUTDOWN_SECONDS: Final = 5.0
 BEAT_LOCK_SECONDS: Final = 10
 BEAT_LONGEST_SLEEP_SECONDS: Final = 2.0
-
-
-def kombu_url(url: str) -> str:
-    """A Redis URL as kombu writes it: it wants every sentinel as a URL of its own."""
-    if not url.startswith("sentinel://"):
-        return url
-    parts = urlsplit(url)
-    credentials, at, hosts = parts.netloc.rpartition("@")
-    _, _, database = parts.path.strip("/").partition("/")
-    return ";".join(f"sentinel://{credentials}{at}{host}/{database or 0}" for host in hosts.split(","))
-
-
-def transport_options(url: str) -> dict[str, Any]:
-    """What kombu's Redis transport needs to know beside the URL."""
-    # A message that a worker took comes back this long after the worker has died: longer than any task may run.
-    options: dict[str, Any] = {"visibility_timeout": 2 * TASK_TIME_LIMIT_SECONDS}
-    if url.startswith("sentinel://"):
-        options["master_name"] = urlsplit(url).path.strip("/").partition("/")[0]
-    return options
 
 
 _settings = Settings.load()
 
 broker_url = kombu_url(_settings.broker_url)
-broker_transport_options = transport_options(_settings.broker_url)
+broker_use_ssl = use_ssl(_settings.broker_url)
+broker_transport_options = {
+    **transport_options(
+        _settings.broker_url,
+        # Longer than anything takes that a worker has taken: it may wait for a process behind two batches of events,
+        # and run up to its limit. Sooner would be twice.
+        visibility_timeout_seconds=TASK_TIME_LIMIT_SECONDS
+        + 2 * max(time_limit_seconds(lane, _settings) for lane in LANES),
+    ),
+    # Look every so many seconds for what has not been finished in that time; kombu's own values make it 100.
+    "unacked_restore_interval": RESTORE_INTERVAL_SECONDS,
+    "unacked_restore_throttle": 1,
+    # A worker that dies while it looks holds up the others that long; kombu's own value is 300.
+    "unacked_mutex_expire": 2 * RESTORE_INTERVAL_SECONDS,
+}
 broker_connection_retry_on_startup = True
+broker_connection_max_retries = None  # however long Redis is away
 
 task_default_queue = DEFAULT
 task_queues = [Queue(lane) for lane in LANES]
-task_routes = {"matching.*": {"queue": JAVA}, "java.*": {"queue": JAVA}}
+task_routes = {f"{prefix}*": {"queue": JAVA} for prefix in JAVA_TASKS}
 task_serializer = "json"
 accept_content = ["json"]
 task_ignore_result = True
@@ -53,14 +52,20 @@ task_acks_late = True
 task_reject_on_worker_lost = True
 task_time_limit = TASK_TIME_LIMIT_SECONDS
 
+# Asked to stop at once (SIGQUIT, or a second Ctrl-C), a worker still gives its tasks this long and returns the rest to
+# the queue. SIGTERM waits for them all; REMAP_SIGTERM=SIGQUIT makes it as quick, where a platform kills soon after.
+worker_soft_shutdown_timeout = SOFT_SHUTDOWN_SECONDS
+
 worker_prefetch_multiplier = 1
 worker_send_task_events = True
 
 # The lock is renewed at least every BEAT_LONGEST_SLEEP_SECONDS, so that a standby beat ticks within seconds after
 # the active one has died. redbeat's own value would be 25 minutes.
-beat_scheduler = "redbeat.RedBeatScheduler"
+beat_scheduler = "worker.beat:WatchedScheduler"
 beat_schedule = SCHEDULE
 beat_max_loop_interval = BEAT_LONGEST_SLEEP_SECONDS
-redbeat_redis_url = kombu_url(_settings.redis_url)
+redbeat_redis_url = redbeat_url(_settings.redis_url)
+redbeat_redis_options = redbeat_options(_settings.redis_url)
+redbeat_redis_use_ssl = use_ssl(_settings.redis_url)
 redbeat_key_prefix = _settings.keys.beat_prefix
 redbeat_lock_timeout = BEAT_LOCK_SECONDS

@@ -26,6 +26,7 @@ from connectbot.errors import FenceLost, RedisUnavailable
 from connectbot.events import is_known
 from connectbot.stream import Batch, Entry
 from worker.orders import End, open_orders
+from worker.pulse import pulses
 from worker.routing import (
     DEFAULT,
     LANES,
@@ -42,6 +43,8 @@ BEAT_SECONDS: Final = 1.0
 """How often the lease is renewed and the lane looked after; five such beats fit into a lease."""
 READ_WAIT_SECONDS: Final = 0.5
 RECOVERY_PAUSE_SECONDS: Final = 0.5
+MOST_WAITING_BATCHES: Final = 4
+"""So much an heir may have waiting: when many die, the next estate must not wait until the last one is worked off."""
 RELEASE_AT_ONCE: Final = 1000
 MOST_DELIVERIES: Final = 3
 """An entry that was alone in a process that died, at its third delivery, is the cause of it."""
@@ -100,6 +103,7 @@ class LaneConsumer:
         self._mailbox = mailbox
         self._worker = worker
         self._most_in_flight = most_in_flight
+        self._pulse = pulses.of_lane(lane)
 
         self._name = ""
         self._in_flight: dict[str, Order] = {}
@@ -145,6 +149,7 @@ class LaneConsumer:
         self._register()
         try:
             while not self._stopping:
+                self._pulse.move()
                 self._beat_if_due()
                 self._settle_ended()
                 if self._has_room():
@@ -159,11 +164,13 @@ class LaneConsumer:
         self._waiting.clear()
         self._stream.ensure_lanes(LANES)
         self._stream.register(self._lane, self._name, lease_seconds=self._settings.lease_seconds)
+        self._pulse.hold_lease(seconds=self._settings.lease_seconds)
         self._mailbox.open(self._name)
         self._next_beat = 0.0
         logger.info("consumer %s reads lane %s", self._name, self._lane)
 
     def _leave(self) -> None:
+        self._pulse.hold_lease(seconds=0)
         try:
             self._stream.leave(self._lane, self._name)
         except RedisUnavailable:
@@ -178,6 +185,7 @@ class LaneConsumer:
         self._next_beat = time.monotonic() + BEAT_SECONDS
         if not self._stream.renew_lease(self._name, lease_seconds=self._settings.lease_seconds):
             raise _Renounced("its lease had run out")
+        self._pulse.hold_lease(seconds=self._settings.lease_seconds)
         self._miss_lost_orders()
         if self._draining:
             return
@@ -194,9 +202,10 @@ class LaneConsumer:
             raise _Renounced(f"an order was not heard of for {patience:g} s")
 
     def _inherit(self) -> None:
-        if self._waiting:
+        limit = batch_size(self._lane, self._settings)
+        if sum(order.batch.count for order in self._waiting) >= MOST_WAITING_BATCHES * limit:
             return
-        taken = self._stream.take_over(self._lane, self._name, limit=batch_size(self._lane, self._settings))
+        taken = self._stream.take_over(self._lane, self._name, limit=limit)
         for name in taken.fallen:
             logger.warning("consumer %s is dead: %s takes over its entries", name, self._name)
             self._mailbox.remove(name)

@@ -12,7 +12,8 @@ from enum import Enum
 from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
-from celery.worker.request import Request
+
+from worker.task_counts import CountedRequest
 
 
 class End(Enum):
@@ -52,7 +53,7 @@ class Orders:
 open_orders = Orders()
 
 
-class OrderRequest(Request):
+class OrderRequest(CountedRequest):
     """What stands for an order in the worker's main process (Celery: ``Task.Request``)."""
 
     def acknowledge(self) -> None:

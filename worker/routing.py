@@ -11,7 +11,7 @@ from connectbot.errors import SettingsError
 from connectbot.events import ConnectBotEvents as Types
 from connectbot.settings import Settings
 from connectbot.stream import UNREADABLE
-from tasks import java, matching, menus, upkeep
+from tasks import enqueued, java, matching, menus, upkeep
 
 DEFAULT: Final = "default"
 JAVA: Final = "java"
@@ -51,6 +51,8 @@ ROUTES: Final = table(
     Route(Types.MENUS_WARM, DEFAULT, menus.warm_chunk),
     Route(Types.MATCHING_REQUEST, JAVA, matching.answer),
     Route(Types.JAVA_FORWARD, JAVA, java.forward_job),
+    Route(Types.TASK_ENQUEUED, DEFAULT, enqueued.call_task),
+    Route(Types.JAVA_TASK_ENQUEUED, JAVA, enqueued.call_task),
     Route(UNREADABLE, DEFAULT, upkeep.bury),
 )
 

@@ -20,7 +20,7 @@ def publish_on_commit(publish: Callable[..., Any], *arguments: Any, using: str |
     Raises `TypeError` for a coroutine function, which nobody would await.
     """
     if inspect.iscoroutinefunction(publish):
-        raise TypeError(f"publish_on_commit cannot await {publish.__qualname__}: give it the form that is not awaited")
+        raise TypeError("publish_on_commit would never await a coroutine: give it the call without `aio`")
 
     # A function and not a partial: Django logs the __qualname__ of a callback that raised.
     def publish_now() -> None:

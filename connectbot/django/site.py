@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
-from connectbot.redis_client import ANSWER_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS
+from connectbot.redis_client import ANSWER_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, sentinel_options
+from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
 
 BACKEND: Final = "django_redis.cache.RedisCache"
@@ -16,7 +16,6 @@ JSON_SERIALIZER: Final = "django_redis.serializers.json.JSONSerializer"
 COMPRESSOR: Final = "django_redis.compressors.zlib.ZlibCompressor"
 MAX_CONNECTIONS: Final = 20
 POOL_WAIT_SECONDS: Final = 2.0
-SENTINEL_PORT: Final = 26379
 
 
 def redis_settings(
@@ -88,41 +87,33 @@ def site_cache(cache: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _server(url: str, max_connections: int) -> dict[str, Any]:
-    """LOCATION and OPTIONS for a REDIS_URL. A dead Redis costs a view the timeouts of one call, never more."""
+    """LOCATION and OPTIONS for a REDIS_URL; with the timeouts a dead Redis holds up one call for so long, no longer."""
+    address = RedisAddress.parse(url)
+    pool: dict[str, Any] = {"max_connections": max_connections, "protocol": 2}
     options: dict[str, Any] = {
         "CLIENT_CLASS": "django_redis.client.DefaultClient",
-        "CONNECTION_POOL_KWARGS": {"max_connections": max_connections, "protocol": 2},
+        "CONNECTION_POOL_KWARGS": pool,
         "SOCKET_CONNECT_TIMEOUT": CONNECT_TIMEOUT_SECONDS,
         "SOCKET_TIMEOUT": ANSWER_TIMEOUT_SECONDS,
         "COMPRESSOR": COMPRESSOR,
         "IGNORE_EXCEPTIONS": True,
     }
-    parts = urlsplit(url)
-    if parts.scheme == "sentinel":
-        return _behind_sentinels(parts.netloc, parts.path, options)
+    if address.service:
+        return _behind_sentinels(address, options)
     # v21's pool raises when all its connections are in use, and IGNORE_EXCEPTIONS makes a lost session of that.
     options["CONNECTION_POOL_CLASS"] = "redis.BlockingConnectionPool"
-    options["CONNECTION_POOL_KWARGS"]["timeout"] = POOL_WAIT_SECONDS
+    pool["timeout"] = POOL_WAIT_SECONDS
     return {"LOCATION": url, "OPTIONS": options}
 
 
-def _behind_sentinels(netloc: str, path: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The form that django-redis has for ``sentinel://h1:26379,h2:26379/service/0``."""
-    credentials, at, hosts = netloc.rpartition("@")
-    service, _, database = path.strip("/").partition("/")
+def _behind_sentinels(address: RedisAddress, options: dict[str, Any]) -> dict[str, Any]:
+    """LOCATION and OPTIONS in the form that django-redis has for sentinels."""
+    tls = {} if address.tls is None else {"ssl": True, **address.tls}
+    options["CONNECTION_POOL_KWARGS"] |= {**address.login(), **tls, **address.options}
     options["CONNECTION_FACTORY"] = "django_redis.pool.SentinelConnectionFactory"
-    options["SENTINELS"] = [_address(host) for host in hosts.split(",")]
-    options["SENTINEL_KWARGS"] = {
-        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "socket_timeout": ANSWER_TIMEOUT_SECONDS,
-    }
-    location = urlunsplit(("redis", f"{credentials}{at}{service}", f"/{database or 0}", "", ""))
-    return {"LOCATION": location, "OPTIONS": options}
-
-
-def _address(host: str) -> tuple[str, int]:
-    name, _, port = host.partition(":")
-    return name, int(port or SENTINEL_PORT)
+    options["SENTINELS"] = list(address.hosts)
+    options["SENTINEL_KWARGS"] = sentinel_options(address)
+    return {"LOCATION": f"redis://{address.service}/{address.database}", "OPTIONS": options}
 
 
 def _first(location: str | list[str] | tuple[str, ...]) -> str:

@@ -24,14 +24,13 @@ from connectbot.complaints import Complaints
 from connectbot.effects import Effects
 from connectbot.errors import Fault, RedisUnavailable, SpoolUnusable
 from connectbot.events import Event
-from connectbot.keys import temp_key
+from connectbot.keys import Keys
 from connectbot.local_menus import LocalMenus
 from connectbot.outage import Outage
 from connectbot.outbox import Delivery, Outbox
 from connectbot.redis_client import Command, connect, translated_errors
 from connectbot.settings import Settings
 from connectbot.spool import Spool
-from connectbot.temp_data import decode
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -40,14 +39,14 @@ CONNECT_SECONDS: Final = 0.5
 ANSWER_SECONDS: Final = 0.5
 """How long a call may be held up, once, by a Redis that is about to be noticed as away."""
 FINISH_SECONDS: Final = 2.0
-"""How long the process's end may wait for what is being sent out of the spool."""
+"""How long the end of the process may wait for what is being sent out of the spool."""
 
 _PROBE_MS: Final = 1000
 _logger = logging.getLogger("connectbot")
 
 
 class Site:
-    """The clients of one process and its answer to outages. Make it after a fork; it may be used by many threads."""
+    """The clients of one process and its answer to outages. Make it after a fork; many threads may use it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -55,63 +54,196 @@ class Site:
         quick = connect(settings.redis_url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=ANSWER_SECONDS)
         self.clients = Clients.open(settings, client=quick)
         self._patient = connect(settings.redis_url)  # for the thread that looks whether Redis is back
-        self._codec = CacheCodec(settings.cache_serializer)
+        self.codec = CacheCodec(settings.cache_serializer)
         self.local_menus = LocalMenus(ttl_seconds=settings.menu_ttl_seconds)
         self.complaints = Complaints(_logger)
         self.outage = Outage(self._recover)
-        self.outbox: Outbox | None = None
-        if settings.spool:
-            self._open_outbox()
-
-    # --- asking and telling ---------------------------------------------------------------------------
+        self.outbox = self._open_outbox() if settings.spool else None
 
     def ask(self, what: str, work: Callable[[], T], default: D) -> T | D:
-        """What ``work`` answers; ``default`` when it fails. ``what`` names it for the log."""
-        try:
+        """What ``work`` answers, which needs Redis; ``default`` when it fails. ``what`` names it in the log."""
+
+        def guarded() -> T:
             with self.outage.guarding():
                 return work()
+
+        return self.attempt(what, guarded, default)
+
+    def attempt(self, what: str, work: Callable[[], T], default: D) -> T | D:
+        """What ``work`` answers, which sees to outages itself; ``default`` when it fails."""
+        try:
+            return work()
         except RedisUnavailable:
-            return default  # the outage has said so, once
-        except Exception as error:  # v21's promise to its callers: an answer, never an exception
-            self.complaints.say(_complaint(what, error))
+            return default  # the outage has told it, once
+        except Exception as error:  # v21 promises its callers an answer, never an exception
+            self.complaints.say(f"{what}: {_said_of(error)}")
             return default
 
-    def publish(self, event: Event) -> bool:
-        """Publish an event. Answers whether it is in the stream, or in the spool."""
-        stream = self.clients.stream
+    def do(self, what: str, work: Callable[[], object]) -> bool:
+        """Whether ``work``, which needs Redis, is done. ``what`` names it in the log."""
+
+        def done() -> bool:
+            work()
+            return True
+
+        return self.ask(what, done, False)
+
+    def publish(self, what: str, make: Callable[[Keys], Event]) -> bool:
+        """Publish the event that ``make`` makes. Answers whether it is in the stream, or kept in the spool."""
+        keys, stream = self.settings.keys, self.clients.stream
         if self.outbox is None:
-            return self.ask(f"event {event.type}", lambda: self._done(self.clients.publisher.publish(event)), False)
-        return self._send(f"event {event.type}", lambda: stream.publishing(event), event_id=event.id)
+            return self.do(what, lambda: self.clients.publisher.publish(make(keys)))
+        event = self.attempt(what, lambda: make(keys), None)
+        return event is not None and self.send(what, lambda: stream.publishing(event), event_id=event.id)
 
-    def store_temp(self, namespace: str, key: str, data: object, ttl_seconds: float | None) -> bool:
-        """Keep temporary data. Answers whether it is in Redis, or in the spool."""
-        now, temp_data = time.time(), self.clients.temp_data
-        return self._send(
-            f"temporary data {temp_key(namespace, key)}",
-            lambda: temp_data.storing(namespace, key, data, ttl_seconds=ttl_seconds, now=now),
-            ref=self._ref(namespace, key),
+    def send(
+        self, what: str, commands: Callable[[], Sequence[Command]], *, event_id: str = "", ref: str | None = None
+    ) -> bool:
+        """Have commands carried out together. Answers whether they are, or are kept in the spool.
+
+        ``event_id`` is that of the event they publish, if they do; ``ref`` names what they are about, for `waiting`.
+        """
+        if (outbox := self.outbox) is None:
+            return self.do(what, lambda: self._apply(commands()))
+
+        def send() -> bool:
+            outbox.send(commands(), now=time.time(), event_id=event_id, ref=ref)
+            return True
+
+        return self.attempt(what, send, False)
+
+    def waiting(self, ref: str) -> tuple[Command, ...]:
+        """The commands about something that came last, as long as they wait in the spool."""
+        if (outbox := self.outbox) is None:
+            return ()
+        return self.attempt("the spool", lambda: outbox.latest(ref), ())
+
+    def waiting_refs(self, starting: str) -> list[str]:
+        """What waits in the spool, as far as its ``ref`` begins so."""
+        if (outbox := self.outbox) is None:
+            return []
+        return self.attempt("the spool", lambda: outbox.refs(starting=starting), [])
+
+    def close(self) -> None:
+        """Close everything. What waits in the spool is sent by whoever opens it next."""
+        self.outage.close()
+        if self.outbox is not None:
+            self.outbox.close()
+        for client in (self.clients.redis, self._patient, self.clients.java):
+            client.close()
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _apply(self, commands: Sequence[Command]) -> None:
+        effects = Effects()
+        effects.add(*commands)
+        self.clients.stream.apply(effects)
+
+    def _open_outbox(self) -> Outbox | None:
+        settings, keys = self.settings, self.settings.keys
+        try:
+            spool, drain_spool = (Spool(settings.spool, room=settings.max_backlog) for _ in range(2))
+        except SpoolUnusable as error:
+            self.complaints.say(str(error))
+            return None
+        delivery, drain_delivery = (
+            Delivery(client, keys, spool_id=spool.id, room=settings.room)
+            for client in (self.clients.redis, self._patient)
+        )
+        return Outbox(
+            keys=keys,
+            outage=self.outage,
+            spool=spool,
+            delivery=delivery,
+            drain_spool=drain_spool,
+            drain_delivery=drain_delivery,
         )
 
-    def delete_temp(self, namespace: str, key: str) -> bool:
-        """Remove temporary data. Answers whether that is done, or in the spool."""
-        return self._send(
-            f"temporary data {temp_key(namespace, key)}",
-            lambda: self.clients.temp_data.removing(namespace, [key]),
-            ref=self._ref(namespace, key),
-        )
+    def _recover(self) -> bool:
+        """What the thread of the outage does again and again, until it answers True."""
+        try:
+            # Reading may still work where writing does not: only a write tells.
+            with translated_errors():
+                self._patient.set(self.settings.keys.probe, 1, px=_PROBE_MS)
+            self.outage.end()
+            self.local_menus.clear()
+            return self.outbox is None or self.outbox.drain()
+        except RedisUnavailable:
+            for client in (self.clients.redis, self._patient):
+                client.connection_pool.disconnect(inuse_connections=False)
+            if self.outbox is not None:
+                self.outbox.sync()
+            raise
 
-    def extend_temp(self, namespace: str, key: str, ttl_seconds: float) -> bool:
-        """Let temporary data live so long from now. Answers whether there is such data, as far as can be known."""
-        now, temp_data, what = time.time(), self.clients.temp_data, f"temporary data {temp_key(namespace, key)}"
-        if self.outbox and self._waiting(namespace, key):
-            return self._send(
-                what, lambda: temp_data.extending(namespace, key, ttl_seconds=ttl_seconds, now=now)
-            )
-        return self.ask(what, lambda: temp_data.extend(namespace, key, ttl_seconds=ttl_seconds, now=now), False)
 
-    def temp(self, namespace: str, key: str, default: object) -> object:
-        """Temporary data, from the spool where a newer word about it waits there."""
-        what = f"temporary data {temp_key(namespace, key)}"
-        if waiting := self._waiting(namespace, key):
-            return self._told(what, lambda: self._data_in(namespace, key, waiting[0], default), default)
-        return self.ask(what, lambda: self.clients.temp_data.get(namespace, key, default), default)
+class SiteSource:
+    """Gives the site of this process; opened by the first call, and anew in a process that was forked.
+
+    ``load`` says with which settings.
+    """
+
+    def __init__(self, load: Callable[[], Settings]) -> None:
+        self._load = load
+        self._site: Site | None = None
+        self._inherited: Site | None = None
+        self._lock = threading.Lock()
+        _sources.add(self)
+
+    def __call__(self) -> Site:
+        site = self._site
+        if site is not None:
+            return site
+        with self._lock:
+            if self._site is None:
+                self._site = Site(self._load())
+            return self._site
+
+    def finish(self) -> None:
+        """At the end of the process: let what waits in the spool be sent, if that is a matter of moments."""
+        if self._site is not None:
+            self._site.outage.finish(wait_seconds=FINISH_SECONDS)
+
+    def forget_after_fork(self) -> None:
+        """In a child process: the parent's site must be neither used nor closed."""
+        self._inherited, self._site = self._site, None
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the site; the next call opens another."""
+        with self._lock:
+            site, self._site = self._site, None
+        if site is not None:
+            site.close()
+
+
+def default_settings() -> Settings:
+    """The settings of this process: those of its Django site, where there is one, else of the environment."""
+    conf = sys.modules.get("django.conf")
+    if conf is not None and (conf.settings.configured or os.environ.get("DJANGO_SETTINGS_MODULE")):
+        from connectbot.django.site import site_settings  # only here: without Django it cannot be imported
+
+        return site_settings()
+    return Settings.load()
+
+
+def _said_of(error: Exception) -> str:
+    """What may be logged of an error: others than ours and Redis' may quote the data."""
+    return str(error) if isinstance(error, (Fault, redis.RedisError)) else type(error).__qualname__
+
+
+def _finish_all() -> None:
+    for source in list(_sources):
+        with suppress(Exception):
+            source.finish()
+
+
+def _forget_all() -> None:
+    for source in list(_sources):
+        source.forget_after_fork()
+
+
+_sources: weakref.WeakSet[SiteSource] = weakref.WeakSet()
+atexit.register(_finish_all)
+os.register_at_fork(after_in_child=_forget_all)
+
+default_site = SiteSource(default_settings)

@@ -5,30 +5,27 @@
 -- Returns the number returned, not counting those that are not there any more; -1 when there is no room for all of
 -- them: then nothing was done.
 --
--- Both happen in one step, so that an event replayed twice, or by two operators at once, comes back once. The letter
+-- Both happen in one step, so that a letter replayed twice, or by two operators at once, comes back once. The letter
 -- goes last: should adding the entry fail, it stays. The entry keeps the origin, so that what has become known of a
--- user since then stays newer, and it has no attempts.
+-- user since then stays newer; it is tried as often as a new one, because it has no attempts.
 
-local letters = {}
-for at = 2, #ARGV do
-  local letter = redis.call("XRANGE", KEYS[2], ARGV[at], ARGV[at])[1]
-  if letter then letters[#letters + 1] = letter end
-end
-if #letters > 0 and redis.call("XLEN", KEYS[1]) + #letters > tonumber(ARGV[1]) then return -1 end
+if redis.call("XLEN", KEYS[1]) + #ARGV - 1 > tonumber(ARGV[1]) then return -1 end
 
 local returned = 0
-for _, letter in ipairs(letters) do
-  local died = {}
-  for at = 1, #letter[2], 2 do died[letter[2][at]] = letter[2][at + 1] end
-  local entry = {"event", died["event"] or ""}
-  for name, value in pairs({type = died["type"], lane = died["lane"], origin = died["entry_id"]}) do
-    if value ~= "" then
+for at = 2, #ARGV do
+  local letter = redis.call("XRANGE", KEYS[2], ARGV[at], ARGV[at])[1]
+  if letter then
+    local died, entry = {}, {}
+    for field = 1, #letter[2], 2 do died[letter[2][field]] = letter[2][field + 1] end
+    local function carry(name, value)
+      if not value or value == "" then return end
       entry[#entry + 1] = name
       entry[#entry + 1] = value
     end
-  end
-  if redis.call("EXISTS", KEYS[2]) == 1 and #redis.call("XRANGE", KEYS[2], letter[1], letter[1]) == 1 then
-    redis.call("XADD", KEYS[1], "*", unpack(entry))
+    carry("type", died["type"])
+    carry("lane", died["lane"])
+    carry("origin", died["entry_id"])
+    redis.call("XADD", KEYS[1], "*", "event", died["event"] or "", unpack(entry))
     redis.call("XDEL", KEYS[2], letter[1])
     returned = returned + 1
   end

@@ -25,6 +25,8 @@ READ = [
     ("JAVA_SERVICE_TIMEOUT", "2.5", "java_service_timeout_seconds", 2.5),
     ("JAVA_SERVICE_TOKEN", "token", "java_service_token", "token"),
     ("JAVA_SERVICE_TOKEN_FILE", "/run/secrets/token", "java_service_token_file", "/run/secrets/token"),
+    ("JAVA_SERVICE_MAX_CONCURRENT", "21", "java_max_concurrent", 21),
+    ("JAVA_SERVICE_RATE", "22.5", "java_rate", 22.5),
     ("CACHE_KEY_PREFIX", "site", "cache_key_prefix", "site"),
     ("CACHE_VERSION", "2", "cache_version", 2),
     ("CACHE_SERIALIZER", "json", "cache_serializer", "json"),
@@ -35,6 +37,16 @@ READ = [
     ("CONNECTBOT_BATCH_SIZE", "10", "batch_size", 10),
     ("CONNECTBOT_JAVA_BATCH_SIZE", "11", "java_batch_size", 11),
     ("CONNECTBOT_JAVA_CALLS", "12", "java_calls_per_process", 12),
+    ("CONNECTBOT_JAVA_BREAKER_FAILURE_RATE_THRESHOLD", "23.5", "breaker_failure_rate_threshold", 23.5),
+    ("CONNECTBOT_JAVA_BREAKER_SLOW_CALL_RATE_THRESHOLD", "24.5", "breaker_slow_call_rate_threshold", 24.5),
+    ("CONNECTBOT_JAVA_BREAKER_SLOW_CALL_DURATION_THRESHOLD", "25.5", "breaker_slow_call_duration_seconds", 25.5),
+    ("CONNECTBOT_JAVA_BREAKER_SLIDING_WINDOW_SIZE", "26", "breaker_sliding_window_size", 26),
+    ("CONNECTBOT_JAVA_BREAKER_MINIMUM_NUMBER_OF_CALLS", "27", "breaker_minimum_number_of_calls", 27),
+    ("CONNECTBOT_JAVA_BREAKER_WAIT_DURATION_IN_OPEN_STATE", "28.5", "breaker_wait_duration_seconds", 28.5),
+    ("CONNECTBOT_JAVA_BREAKER_PERMITTED_NUMBER_OF_CALLS_IN_HALF_OPEN_STATE", "29", "breaker_permitted_calls_in_half_open", 29),
+    ("CONNECTBOT_MATCHING_DEADLINE", "30.5", "matching_deadline_seconds", 30.5),
+    ("CONNECTBOT_MATCHING_FALLBACK", "local", "matching_fallback", 'local'),
+    ("CONNECTBOT_BATCH_TIME_LIMIT", "3.5", "batch_time_limit_seconds", 3.5),
     ("CONNECTBOT_LEASE_SECONDS", "1.5", "lease_seconds", 1.5),
     ("CONNECTBOT_MAX_ATTEMPTS", "3", "max_attempts", 3),
     ("CONNECTBOT_MAX_EVENT_BYTES", "4096", "max_event_bytes", 4096),
@@ -42,6 +54,8 @@ READ = [
     ("CONNECTBOT_STREAM_KEEP", "13", "stream_keep", 13),
     ("CONNECTBOT_BRIDGE", "Off", "bridge", False),
     ("CONNECTBOT_SPOOL", "/var/lib/connectbot/spool.db", "spool", "/var/lib/connectbot/spool.db"),
+    ("CONNECTBOT_PROBES", "0.0.0.0:9808", "probes", "0.0.0.0:9808"),
+    ("CONNECTBOT_LOG_FORMAT", "json", "log_format", "json"),
     ("CONNECTBOT_FLOWER_BASIC_AUTH", "user:word", "flower_basic_auth", "user:word"),
 ]
 NUMBERS = [(variable, name) for variable, _, name, value in READ if type(value) in (int, float)]
@@ -137,6 +151,12 @@ def test_a_secret_is_not_shown(name: str) -> None:
 def test_whatever_sounds_secret_is_secret() -> None:
     sounding = {name for name in FIELDS if re.search("token$|password|auth|redis_url|broker_url", name)}
     assert sounding == set(SECRETS)
+
+
+def test_an_unknown_fallback_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTBOT_MATCHING_FALLBACK", "remote")
+    with pytest.raises(SettingsError, match=r"^CONNECTBOT_MATCHING_FALLBACK must be none or local"):
+        Settings.load()
 
 
 def test_settings_cannot_be_changed() -> None:

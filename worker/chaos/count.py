@@ -16,7 +16,7 @@ from connectbot.redis_client import translated_errors
 from tasks.base import Received, event_task
 
 CHAOS_COUNT: Final = "chaos.count"
-WORK_SECONDS: Final = 0.003
+WORK_SECONDS: Final = 0.0015
 """What one event takes beside its commands: so that most kills meet a worker at work."""
 
 

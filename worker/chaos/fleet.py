@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Final
 
+from connectbot.child_process import dying_with_us
 from connectbot.settings import Settings
 from worker.chaos.schedule import Attack, Kind
 
@@ -113,7 +114,7 @@ class Fleet:
     def _launch(self, number: int) -> subprocess.Popen[bytes]:
         with (self._directory / f"worker-{number}.log").open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own command
-                [*self._command, f"--hostname=chaos{number}@%h"],
+                dying_with_us([*self._command, f"--hostname=chaos{number}@%h"]),
                 env=dict(self._environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -135,6 +136,6 @@ def _signal_group(worker: subprocess.Popen[bytes], number: signal.Signals) -> No
 
 
 def _children_of(pid: int) -> list[int]:
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)  # noqa: S603, S607
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)  # noqa: S607
     rows = (line.split() for line in listed.stdout.splitlines())
     return [int(child) for child, parent in rows if int(parent) == pid]

@@ -18,9 +18,9 @@ from connectbot.errors import RedisUnavailable
 from connectbot.redis_client import translated_errors
 from connectbot.settings import Settings
 from tasks.process import clients
+from worker.broker import kombu_url
 from worker.chaos.count import WORK_SECONDS, ChaosKeys
 from worker.chaos.system import Counts, Held, Roles
-from worker.config import kombu_url
 
 VISIBILITY_SECONDS: Final = 10
 QUEUE: Final = "chaos"
@@ -44,7 +44,7 @@ def make_app(settings: Settings) -> Celery:
             "unacked_mutex_expire": VISIBILITY_SECONDS,
         },
     )
-    app.task(count, name="chaos.plain_count")
+    app.task(name="chaos.plain_count")(count)
     return app
 
 
@@ -66,7 +66,7 @@ class PlainCelerySystem(Counts):
 
     name = "celery, acks_late"
     app = "worker.chaos.plain_celery:app"
-    arguments = (f"--queues={QUEUE}", "--concurrency=2")
+    arguments: tuple[str, ...] = (f"--queues={QUEUE}", "--concurrency=2")
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(Clients.open(settings))
@@ -84,7 +84,7 @@ class PlainCelerySystem(Counts):
 
     def ready(self) -> int:
         """How many workers answer."""
-        return len(self._app.control.ping(timeout=1.0))
+        return len(self._app.control.ping(timeout=1.0) or ())
 
     def held_by(self, pid: int) -> Held:
         """The tasks it has begun and not finished."""

@@ -68,7 +68,7 @@ class Proxy:
             writer.close()
 
     async def _pass_on(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if link.silent:
+        if self._silent:
             await _read_for_nothing(reader)
             return
         from_redis, to_redis = await asyncio.open_connection(HOST, self._target_port)

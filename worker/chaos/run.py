@@ -36,12 +36,22 @@ class NotReady(ConnectBotError):
 class Target(Protocol):
     """The Redis of a run."""
 
-    url: str
-    worker_url: str
+    @property
+    def url(self) -> str:
+        """Its address for the bookkeeper."""
 
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def attack(self, attack: Attack) -> None: ...
+    @property
+    def worker_url(self) -> str:
+        """Its address for the workers."""
+
+    def start(self) -> None:
+        """Make it ready."""
+
+    def stop(self) -> None:
+        """Leave nothing of the run behind."""
+
+    def attack(self, attack: Attack) -> None:
+        """Let it be away for a while; it is back when this returns."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +65,7 @@ class Plan:
 
 
 class Run:
-    """One run against one system. ``tell`` is called with a line now and then."""
+    """One run against one system, on a ``target`` that has been started. ``tell`` gets a line now and then."""
 
     def __init__(
         self,
@@ -73,7 +83,6 @@ class Run:
         self._ledger = Ledger()
         self._done: Counter[Kind] = Counter()
         self._outage_seconds: list[float] = []
-        target.start()
         self._system = make_system(replace(settings, redis_url=target.url, celery_broker_url=target.url))
         self._fleet = Fleet(
             size=plan.workers,
@@ -89,7 +98,6 @@ class Run:
     def play(self) -> Scorecard:
         """Play it to its end; everything is gone when this returns."""
         with ExitStack() as stack:
-            stack.callback(self._target.stop)
             stack.callback(self._fleet.end)
             self._fleet.start()
             self._wait_ready()
@@ -109,7 +117,9 @@ class Run:
         deadline = time.monotonic() + READY_SECONDS
         while self._system.ready() < self._plan.workers:
             if time.monotonic() > deadline:
-                raise NotReady(f"{self._plan.workers} workers were not ready within {READY_SECONDS:g} s: see their logs")
+                raise NotReady(
+                    f"{self._plan.workers} workers were not ready within {READY_SECONDS:g} s: see their logs"
+                )
             time.sleep(LOOK_EVERY_SECONDS)
 
     def _attack(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 RECOVERY_P99_SECONDS: Final = 10.0
@@ -101,8 +101,6 @@ class Scorecard:
 
     def as_dict(self) -> dict[str, Any]:
         """The same for machines."""
-        from dataclasses import asdict
-
         return {**asdict(self), "broken": list(self.broken)}
 
 

@@ -98,7 +98,7 @@ class ConnectBotSystem(Counts):
 
     name = "connectbot"
     app = "worker.chaos.app"
-    arguments = ("--queues=default,java", "--concurrency=2")
+    arguments: tuple[str, ...] = ("--queues=default,java", "--concurrency=2")
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(Clients.open(replace(settings, max_backlog=10_000_000)))

@@ -108,9 +108,19 @@ class OperatorsRedis:
     """
 
     def __init__(self, url: str, *, namespace: str, foreign_keys_allowed: bool) -> None:
-        self.url = self.worker_url = url
+        self._url = url
         self._namespace = namespace
         self._foreign_keys_allowed = foreign_keys_allowed
+
+    @property
+    def url(self) -> str:
+        """Its address for the bookkeeper."""
+        return self._url
+
+    @property
+    def worker_url(self) -> str:
+        """Its address for the workers."""
+        return self._url
 
     def start(self) -> None:
         """Look whether it may be used."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import sys
 import tempfile
 import uuid
@@ -61,6 +62,7 @@ def chaos(
     """
     if redis_url and redis_outages:
         raise click.UsageError("--redis-outages is for the embedded Redis only: leave --redis-url out")
+    signal.signal(signal.SIGTERM, _interrupt)  # whatever ends us, no worker may stay behind
     schedule = make_schedule(seed=seed, kills=kills, workers=workers, redis_outages=redis_outages)
     plan = Plan(events=events, seed=seed, workers=workers, schedule=schedule)
     cards = []
@@ -95,9 +97,17 @@ def _play(name: str, plan: Plan, *, settings: Settings, target: Target, director
             click.echo(f"{name}: {line}", err=True)
 
     with console.status(f"{name}: starting {plan.workers} workers") as status:
-        make_system = SYSTEMS[name]
-        run = Run(plan, settings=settings, target=target, make_system=make_system, directory=directory, tell=tell)
-        return run.play()
+        target.start()
+        try:
+            make_system = SYSTEMS[name]
+            run = Run(plan, settings=settings, target=target, make_system=make_system, directory=directory, tell=tell)
+            return run.play()
+        finally:
+            target.stop()
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _show(cards: Sequence[Scorecard], *, as_json: bool) -> None:

@@ -1,0 +1,62 @@
+"""Enqueueing a task through the stream, for callers who may lose none: docs/enqueueing.md says when.
+
+The module has another name than the function, because ``connectbot.enqueue`` is the function.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+from connectbot import events
+from connectbot.errors import MalformedEvent
+from connectbot.events import ConnectBotEvents, new_event
+from connectbot.publisher import EventPublisher
+from connectbot.redis_client import connect
+from connectbot.settings import Settings
+from connectbot.stream import EventStream
+
+JAVA_TASKS: Final = ("matching.", "java.")
+"""Tasks whose names begin so are for the lane ``java``, all others for the lane ``default`` (contract v21)."""
+
+
+class NamedTask(Protocol):
+    """A Celery task, as far as it matters here."""
+
+    @property
+    def name(self) -> str:
+        """The name by which Celery knows it."""
+
+
+def enqueue(task: str | NamedTask, /, *args: Any, **kwargs: Any) -> str:
+    """Have a task of the worker run, once or more, whatever happens to workers and brokers meanwhile.
+
+    ``task`` is a Celery task or its name, such as ``"menus.rebuild"``; ``args`` and ``kwargs`` are its arguments, of
+    values that JSON has. Answers the id of the event that stands for it; the task sees it as its task id.
+
+    When this returns, the task is in the stream. Raises `BacklogFull`, `RedisUnavailable` or `MalformedEvent`; it is
+    not there then, except that after `RedisUnavailable` it may be.
+    """
+    settings, publisher = _opened(os.getpid())
+    name = task if isinstance(task, str) else task.name
+    event = new_event(
+        ConnectBotEvents.JAVA_TASK_ENQUEUED if name.startswith(JAVA_TASKS) else ConnectBotEvents.TASK_ENQUEUED,
+        {"task": name, "args": args, "kwargs": kwargs},
+        channel=settings.keys.service_channel("tasks"),
+    )
+    if (size := len(events.encode(event))) > settings.max_event_bytes:
+        raise MalformedEvent(
+            f"the arguments of {name} make {size:,} bytes, more than CONNECTBOT_MAX_EVENT_BYTES "
+            f"({settings.max_event_bytes:,}): pass what the task can look them up by"
+        )
+    publisher.publish(event)
+    return event.id
+
+
+@lru_cache(maxsize=1)
+def _opened(_pid: int) -> tuple[Settings, EventPublisher]:
+    """What this process publishes with: a child never uses its parent's connections."""
+    settings = Settings.load()
+    stream = EventStream(connect(settings.redis_url), settings.keys)
+    return settings, EventPublisher(stream, keys=settings.keys, room=settings.room)

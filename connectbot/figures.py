@@ -1,0 +1,197 @@
+"""Exact figures of an installation, read at once and at a bounded cost: for ``/metrics``, ``check`` and ``stats``.
+
+*backlog* is all that a lane has still to do with the stream: *lag*, the entries not delivered yet, and *pending*, those
+delivered and not finished; of these, *in flight* are those that a living consumer holds. What was put aside is neither:
+*delayed* entries wait for their time, *parked* ones for the lane's target.
+
+A lane is given every entry of the stream, also those it has no task for; so its lag counts them until it has passed
+over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from connectbot.ages import Ages
+from connectbot.keys import Keys
+from connectbot.redis_client import RedisClient, translated_errors
+
+COUNTED_AT_ONCE: Final = 1000
+MOST_COUNTED: Final = 20_000
+"""Redis 6.2 keeps no lag: entries are counted, so many at most, in slices that never hold up Redis for long."""
+
+_COUNT_SLICE: Final = """
+local rows = redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], "COUNT", ARGV[4])
+return {#rows, #rows > 0 and rows[#rows][1] or ""}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneFigures:
+    """One lane, now. ``lag_is_exact`` is false when more entries wait than were counted: then lag is at least that.
+
+    ``oldest_age_seconds`` is the age of the oldest entry of the backlog, 0 without one. ``consumers`` are those alive,
+    ``fallen`` those whose lease has run out and whose entries nobody has taken over yet.
+    """
+
+    lane: str
+    lag: int
+    lag_is_exact: bool
+    pending: int
+    in_flight: int
+    oldest_age_seconds: float
+    delayed: int
+    parked: int
+    consumers: Sequence[str]
+    fallen: Sequence[str]
+    ages: Ages
+
+    @property
+    def backlog(self) -> int:
+        """What is still to be done."""
+        return self.lag + self.pending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The installation, now. Times are epoch seconds of Redis' clock; None means never, or not known."""
+
+    now: float
+    lanes: Sequence[LaneFigures]
+    entries: int
+    dead: int
+    last_tick: float | None
+    temp_data_due: int
+    temp_data_overdue: int
+    users_known: int
+    users_with_menus: int
+    breaker: str
+    counters: Mapping[str, int]
+
+
+def read_figures(client: RedisClient, keys: Keys, lanes: Sequence[str]) -> Figures:
+    """Read all figures: three round trips, and some more where Redis keeps no lag. Raises `RedisUnavailable`."""
+    return _Reading(client, keys, lanes).read()
+
+
+class _Reading:
+    """One reading. Redis' replies are kept in the order in which they were asked for, a list a lane."""
+
+    def __init__(self, client: RedisClient, keys: Keys, lanes: Sequence[str]) -> None:
+        self._redis = client
+        self._keys = keys
+        self._lanes = lanes
+
+    def read(self) -> Figures:
+        with translated_errors():
+            seconds, microseconds = self._redis.time()
+            now = seconds + microseconds / 1e6
+            groups = self._groups()
+            return Figures(
+                now=now, lanes=[self._lane(lane, groups.get(lane), now) for lane in self._lanes], **self._whole(now)
+            )
+
+    def _groups(self) -> dict[str, dict[str, Any]]:
+        if not self._redis.exists(self._keys.events):
+            return {}
+        return {group["name"].decode(): group for group in self._redis.xinfo_groups(self._keys.events)}
+
+    def _whole(self, now: float) -> dict[str, Any]:
+        keys = self._keys
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xlen(keys.events)
+            pipe.xlen(keys.dead)
+            pipe.get(keys.last_tick)
+            pipe.zcard(keys.temp_due)
+            pipe.zcount(keys.temp_due, "-inf", now)
+            pipe.hlen(keys.users)
+            pipe.zcount(keys.warm_menus, now, "+inf")
+            pipe.hget(keys.java_breaker, "state")
+            pipe.hgetall(keys.counters)
+            entries, dead, tick, due, overdue, users, menus, breaker, counters = pipe.execute()
+        return {
+            "entries": entries,
+            "dead": dead,
+            "last_tick": None if tick is None else float(tick),
+            "temp_data_due": due,
+            "temp_data_overdue": overdue,
+            "users_known": users,
+            "users_with_menus": menus,
+            "breaker": (breaker or b"closed").decode(),
+            "counters": {name.decode(): int(value) for name, value in counters.items()},
+        }
+
+    def _lane(self, lane: str, group: dict[str, Any] | None, now: float) -> LaneFigures:
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(self._keys.delayed(lane))
+            pipe.zcard(self._keys.parked(lane))
+            pipe.hgetall(self._keys.ages(lane))
+            pipe.hkeys(self._keys.fences(lane))
+            if group is not None:
+                pipe.xpending(self._keys.events, lane)
+                pipe.xrange(self._keys.events, f"({group['last-delivered-id'].decode()}", count=1)
+            delayed, parked, ages, names, *of_group = pipe.execute()
+        pending, after = of_group or (_NOTHING_PENDING, [])
+        living, fallen = self._sort_out([name.decode() for name in names])
+        lag, exact = self._lag(group, is_behind=bool(after))
+        oldest = min(
+            (id_ for id_ in (pending["min"], *(row[0] for row in after)) if id_), key=_milliseconds, default=None
+        )
+        held = {consumer["name"].decode(): consumer["pending"] for consumer in pending["consumers"]}
+        return LaneFigures(
+            lane=lane,
+            lag=lag,
+            lag_is_exact=exact,
+            pending=pending["pending"],
+            in_flight=sum(held.get(name, 0) for name in living),
+            oldest_age_seconds=0.0 if oldest is None else max(0.0, now - _milliseconds(oldest) / 1000),
+            delayed=delayed,
+            parked=parked,
+            consumers=living,
+            fallen=fallen,
+            ages=Ages.read(ages),
+        )
+
+    def _sort_out(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Consumers whose lease lives, and those whose lease has run out."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.exists(self._keys.lease(name))
+            leases = pipe.execute()
+        living = [name for name, lives in zip(names, leases, strict=True) if lives]
+        return living, [name for name in names if name not in living]
+
+    def _lag(self, group: dict[str, Any] | None, *, is_behind: bool) -> tuple[int, bool]:
+        """How many entries were not delivered to a group, and whether that is exact."""
+        if group is None:
+            return self._redis.xlen(self._keys.events), True
+        if not is_behind:
+            return 0, True
+        if group.get("lag") is not None:  # Redis 7, unless entries were deleted from the middle
+            return group["lag"], True
+        last = group["last-delivered-id"].decode()
+        done, _ = counted = self._count(("XREVRANGE", last, "-"))
+        if counted[1]:
+            return self._redis.xlen(self._keys.events) - done, True
+        return self._count(("XRANGE", f"({last}", "+"))
+
+    def _count(self, span: tuple[str, str, str]) -> tuple[int, bool]:
+        """How many entries a span has, and whether all of them were counted."""
+        command, start, end = span
+        counted = 0
+        while counted < MOST_COUNTED:
+            many, last = self._redis.eval(_COUNT_SLICE, 1, self._keys.events, command, start, end, COUNTED_AT_ONCE)
+            counted += many
+            if many < COUNTED_AT_ONCE:
+                return counted, True
+            start = f"({last.decode()}"
+        return counted, False
+
+
+_NOTHING_PENDING: Final[Mapping[str, Any]] = {"pending": 0, "min": None, "consumers": []}
+
+
+def _milliseconds(id_: bytes) -> int:
+    return int(id_.partition(b"-")[0])

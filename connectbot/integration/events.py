@@ -1,0 +1,86 @@
+"""v21's ``redis_events``: publishing events, hearing them, and their types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from connectbot.events import ConnectBotEvents
+from connectbot.integration.component import Component
+from connectbot.integration.site import default_settings
+from connectbot.publisher import global_event, microservice_event, user_event
+from connectbot.settings import Settings
+from connectbot.subscriber import Subscriber
+
+__all__ = [
+    "ConnectBotEvents",
+    "EventPublisher",
+    "EventSubscriber",
+    "publish_activity_scheduled",
+    "publish_cache_cleared",
+    "publish_matching_request",
+    "publish_user_created",
+]
+
+
+class EventPublisher(Component):
+    """Publishes events. Each method answers whether the event is in the stream, or kept in the spool meanwhile."""
+
+    @classmethod
+    def publish_user_event(cls, user_id: int, event_type: str, data: Mapping[str, Any] | None = None) -> bool:
+        """Tell what concerns one user."""
+        return cls.site().publish(_named(event_type), lambda keys: user_event(keys, user_id, event_type, data or {}))
+
+    @classmethod
+    def publish_global_event(cls, event_type: str, data: Mapping[str, Any] | None = None) -> bool:
+        """Tell what concerns everybody."""
+        return cls.site().publish(_named(event_type), lambda keys: global_event(keys, event_type, data or {}))
+
+    @classmethod
+    def publish_microservice_event(
+        cls, service_name: str, event_type: str, data: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Tell a microservice, such as ``matching``."""
+        return cls.site().publish(
+            _named(event_type), lambda keys: microservice_event(keys, service_name, event_type, data or {})
+        )
+
+
+class EventSubscriber(Subscriber):
+    """Hears events on v21's channels; see `Subscriber`. ``settings`` are those of the process unless given."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(settings or default_settings())
+
+
+def publish_user_created(user_id: int, user_data: Mapping[str, Any] | None = None) -> bool:
+    """Tell that a user exists now; ``user_data`` may tell the ``role``."""
+    return EventPublisher.publish_user_event(
+        user_id, ConnectBotEvents.USER_CREATED, {"user": {**(user_data or {}), "id": user_id}}
+    )
+
+
+def publish_activity_scheduled(activity_id: int, activity_data: Mapping[str, Any] | None = None) -> bool:
+    """Tell that an activity was planned: ``activity.created``."""
+    return EventPublisher.publish_global_event(
+        ConnectBotEvents.ACTIVITY_CREATED, {"activity": {**(activity_data or {}), "id": activity_id}}
+    )
+
+
+def publish_matching_request(users: Iterable[int], matching_type: str = "coffee") -> bool:
+    """Ask the matching service for pairs of some users."""
+    return EventPublisher.publish_microservice_event(
+        "matching", ConnectBotEvents.MATCHING_REQUEST, {"users": list(users), "type": matching_type}
+    )
+
+
+def publish_cache_cleared(cache_type: str, user_id: int | None = None) -> bool:
+    """Tell that a cache was emptied, of one user or of everybody: the worker fills it again."""
+    whose = {} if user_id is None else {"user_id": user_id}
+    return EventPublisher.publish_global_event(
+        ConnectBotEvents.SYSTEM_CACHE_CLEARED, {"cache_type": cache_type, **whose}
+    )
+
+
+def _named(event_type: str) -> str:
+    return f"the event {event_type}"

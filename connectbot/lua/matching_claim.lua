@@ -1,0 +1,26 @@
+-- Says what is to be done with a matching request, and claims it for the entry that came with it.
+--
+-- KEYS  1 claim of the request   2 mark that it was answered   3 request in flight for the same people
+-- ARGV  1 entry in which the request first came   2 when that was, in epoch milliseconds   3 request
+--       4 seconds for which a claim holds
+-- Returns {"mine"}; {"doubled"} when another entry brought, or has brought, the same request; {"twin", request} when
+-- another request for the same people is in flight; {"answered", request} when that one was answered meanwhile.
+--
+-- The third key holds the request, and after a space, once it is answered, when that was, in epoch milliseconds: who
+-- came earlier than that had a twin in flight; who came later is a new wish.
+
+local claimed = redis.call("GET", KEYS[1])
+if redis.call("EXISTS", KEYS[2]) == 1 or claimed and claimed ~= ARGV[1] then return {"doubled"} end
+
+local held = redis.call("GET", KEYS[3])
+if held then
+  local request, answered_ms = string.match(held, "^(%S+) ?(%d*)$")
+  if request and request ~= ARGV[3] then
+    if answered_ms == "" then return {"twin", request} end
+    if tonumber(ARGV[2]) < tonumber(answered_ms) then return {"answered", request} end
+  end
+end
+
+redis.call("SET", KEYS[1], ARGV[1], "EX", ARGV[4])
+redis.call("SET", KEYS[3], ARGV[3], "EX", ARGV[4])
+return {"mine"}

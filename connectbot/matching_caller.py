@@ -1,0 +1,239 @@
+"""Asking for a matching and waiting for it: ``connectbot.request_matching([1, 2, 3], wait=10)``.
+
+One thread of the process listens to the channel on which answers are told, however many callers wait; nobody asks again
+and again. A caller is heard before its request is published, so that no answer can come too early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import uuid
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TimedOut
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from connectbot.asynchronous import awaitable
+from connectbot.clients import Clients
+from connectbot.errors import MatchingFailed, MatchingUnanswered, RedisUnavailable
+from connectbot.events import ConnectBotEvents, derived_id, new_event
+from connectbot.listener import Listener
+from connectbot.matching import Employee, MatchingResult, Pair
+from connectbot.settings import Settings
+
+SERVICE: Final = "matching"
+RESULTS_NAMESPACE: Final = "matching_results"
+"""Where tasks/matching.py keeps results (contract v21)."""
+
+LISTEN_SECONDS: Final = 0.5
+PAUSE_SECONDS: Final = 0.5
+SUBSCRIBE_SECONDS: Final = 5.0
+_IGNORES_NOTHING: Final = b"\0"
+
+People = Iterable[Employee | Mapping[str, Any]]
+
+
+def request_matching(
+    users: Iterable[int],
+    *,
+    wait: float = 10.0,
+    type: str = "coffee",  # noqa: A002 - contract v21
+    employees: People | None = None,
+    request_id: str | None = None,
+    deadline: float | None = None,
+) -> MatchingResult:
+    """Have users paired, and wait up to ``wait`` seconds for the result.
+
+    ``employees`` is what is known of them; without it, the service fetches that itself. Asking again with the same
+    ``request_id`` asks nothing new: it is the way to go on waiting. ``deadline`` (epoch seconds) is until when the
+    request is of use.
+
+    Raises `MatchingFailed` with a reason; `MatchingUnanswered` when time is up, although the request lives on and its
+    result will be kept; `BacklogFull` or `RedisUnavailable` when it was not even published.
+    """
+    caller, asked = _caller(os.getpid()), _question(users, type, employees, request_id, deadline)
+    answer = caller.ask(asked)
+    try:
+        return answer.result(wait)
+    except TimedOut:
+        return caller.look_again(asked, wait)
+    finally:
+        caller.forget(asked)
+
+
+async def request_matching_async(
+    users: Iterable[int],
+    *,
+    wait: float = 10.0,
+    type: str = "coffee",  # noqa: A002 - contract v21
+    employees: People | None = None,
+    request_id: str | None = None,
+    deadline: float | None = None,
+) -> MatchingResult:
+    """`request_matching` for coroutines: any number of them may wait, and none keeps a thread."""
+    caller, asked = _caller(os.getpid()), _question(users, type, employees, request_id, deadline)
+    try:
+        answer = await awaitable(caller.ask, asked)
+        return await asyncio.wait_for(asyncio.wrap_future(answer), wait)
+    except TimeoutError:
+        return await awaitable(caller.look_again, asked, wait)
+    finally:
+        caller.forget(asked)
+
+
+class _Told(msgspec.Struct):
+    """What an event or a stored result says that a caller may wait for."""
+
+    request_id: str | None = None
+    pairs: tuple[Pair, ...] = ()
+    unmatched: tuple[int, ...] = ()
+    algorithm: str = ""
+    reason: str = ""
+
+
+class _Event(msgspec.Struct):
+    type: str
+    data: _Told
+
+
+class MatchingCaller:
+    """The waiting callers of one process."""
+
+    def __init__(self, ours: Clients) -> None:
+        self._clients = ours
+        self._keys = ours.settings.keys
+        self._decoder = msgspec.json.Decoder(_Event)
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[Future[MatchingResult]]] = {}
+        self._subscribed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def ask(self, asked: dict[str, Any]) -> Future[MatchingResult]:
+        """Publish a request. Answers what will hold its result; `forget` it in the end."""
+        answer = self._expect(asked["request_id"])
+        stored = self._stored(asked["request_id"])
+        if stored is not None:
+            self._tell(asked["request_id"], stored)
+            return answer
+        self._clients.publisher.publish(
+            new_event(
+                ConnectBotEvents.MATCHING_REQUEST,
+                {name: value for name, value in asked.items() if value is not None},
+                channel=self._keys.service_channel(SERVICE),
+                event_id=derived_id(asked["request_id"], "request"),
+            )
+        )
+        return answer
+
+    def look_again(self, asked: dict[str, Any], wait: float) -> MatchingResult:
+        """The result where it is there although nobody told; else raises `MatchingUnanswered`."""
+        stored = self._stored(asked["request_id"])
+        if stored is None:
+            raise MatchingUnanswered(
+                f"matching request {asked['request_id']} has no answer after {wait:g} s: ask again with the same "
+                "request_id to go on waiting; is a worker for the lane java running?"
+            )
+        return stored
+
+    def forget(self, asked: dict[str, Any]) -> None:
+        """Wait no longer."""
+        with self._lock:
+            answers = self._waiting.get(asked["request_id"], [])
+            if answers:
+                answers.pop()
+            if not answers:
+                self._waiting.pop(asked["request_id"], None)
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _expect(self, request_id: str) -> Future[MatchingResult]:
+        answer: Future[MatchingResult] = Future()
+        with self._lock:
+            self._waiting.setdefault(request_id, []).append(answer)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="matching-caller", daemon=True)
+                self._thread.start()
+        if not self._subscribed.wait(SUBSCRIBE_SECONDS):
+            raise RedisUnavailable("nobody could listen for the answer: the matching request was not published")
+        return answer
+
+    def _stored(self, request_id: str) -> MatchingResult | None:
+        found = self._clients.temp_data.get(RESULTS_NAMESPACE, request_id)
+        return _result(msgspec.convert({**found, "request_id": request_id}, _Told)) if isinstance(found, dict) else None
+
+    def _run(self) -> None:
+        while True:
+            with suppress(RedisUnavailable):
+                self._listen()
+            self._subscribed.clear()
+            threading.Event().wait(PAUSE_SECONDS)
+
+    def _listen(self) -> None:
+        channel = self._keys.service_channel(SERVICE)
+        with Listener(self._clients.redis, patterns=[channel], ignoring=_IGNORES_NOTHING) as listener:
+            self._subscribed.set()
+            self._look_for_all()
+            while True:
+                for message in listener.hear(wait_seconds=LISTEN_SECONDS).messages:
+                    if self._waiting:
+                        self._hear(message.text)
+
+    def _look_for_all(self) -> None:
+        """What was told while nobody listened is kept."""
+        with self._lock:
+            waiting = list(self._waiting)
+        for request_id in waiting:
+            stored = self._stored(request_id)
+            if stored is not None:
+                self._tell(request_id, stored)
+
+    def _hear(self, text: bytes) -> None:
+        try:
+            event = self._decoder.decode(text)
+        except msgspec.DecodeError:
+            return  # somebody else's message on a channel that is open to all
+        request_id = event.data.request_id or ""
+        if event.type == ConnectBotEvents.MATCHING_COMPLETED:
+            self._tell(request_id, _result(event.data))
+        elif event.type == ConnectBotEvents.MATCHING_FAILED:
+            self._tell(request_id, MatchingFailed(event.data.reason, f"matching request {request_id} has failed"))
+
+    def _tell(self, request_id: str, answer: MatchingResult | MatchingFailed) -> None:
+        with self._lock:
+            waiting = list(self._waiting.get(request_id, ()))
+        for one in waiting:
+            with suppress(Exception):  # it was told before, or does not wait any more
+                if isinstance(answer, MatchingFailed):
+                    one.set_exception(answer)
+                else:
+                    one.set_result(answer)
+
+
+@lru_cache(maxsize=1)
+def _caller(_pid: int) -> MatchingCaller:
+    """The one of this process: a forked child listens anew."""
+    return MatchingCaller(Clients.open(Settings.load()))
+
+
+def _question(
+    users: Iterable[int], type_: str, employees: People | None, request_id: str | None, deadline: float | None
+) -> dict[str, Any]:
+    return {
+        "users": list(users),
+        "type": type_,
+        "employees": None if employees is None else [msgspec.to_builtins(one) for one in employees],
+        "request_id": request_id or str(uuid.uuid4()),
+        "deadline": deadline,
+    }
+
+
+def _result(told: _Told) -> MatchingResult:
+    return MatchingResult(
+        request_id=told.request_id or "", pairs=told.pairs, unmatched=told.unmatched, algorithm=told.algorithm
+    )

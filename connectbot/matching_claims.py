@@ -1,0 +1,119 @@
+"""Who answers a matching request: each is answered once, however often it is asked.
+
+A request is known by its ``request_id``. Two requests for the same people and type are *twins* while the first of them
+is in flight: the service is asked for the first only, and its answer is the other's too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from importlib.resources import files
+from typing import Any, Final
+
+from connectbot.keys import Keys
+from connectbot.redis_client import Command, RedisClient, translated_errors
+from connectbot.stream import Entry
+
+LIFETIME_SECONDS: Final = 1800
+"""How long a request is remembered: as long as v21 keeps one (contract v21)."""
+_ANSWERED_MS: Final = 60_000
+
+
+class Claim(Enum):
+    """What is to be done with a request."""
+
+    MINE = "mine"
+    """Answer it."""
+    DOUBLED = "doubled"
+    """Nothing: another entry brought the same request."""
+    TWIN = "twin"
+    """Wait: another request for the same people is in flight."""
+    ANSWERED = "answered"
+    """Take the answer of the other request for the same people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The outcome of a claim; ``twin`` names the other request, by the hash of its id, where there is one."""
+
+    claim: Claim
+    twin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A request as far as it can be asked twice: its id, whom it is about, and in which way they are to be paired."""
+
+    request_id: str
+    people: tuple[int, ...]
+    type: str
+
+    @property
+    def request(self) -> str:
+        """Its id, as a key can carry it."""
+        return _hash(self.request_id)
+
+    @property
+    def people_and_type(self) -> str:
+        """The people and the type, in whatever order the people were named."""
+        return _hash(self.type, *sorted(set(self.people)))
+
+
+class MatchingClaims:
+    """The claims of one installation. Every method that answers no commands raises `RedisUnavailable`."""
+
+    def __init__(self, client: RedisClient, keys: Keys) -> None:
+        self._redis = client
+        self._keys = keys
+
+    def claim(self, wish: Wish, entry: Entry) -> Claimed:
+        """Claim a request for an entry; the entry may come again, even under another id, and finds its claim."""
+        keys = [
+            self._keys.matching_claim(wish.request),
+            self._keys.matching_answered(wish.request),
+            self._keys.matching_people(wish.people_and_type),
+        ]
+        came_ms = entry.origin.partition("-")[0]
+        with translated_errors():
+            claim, *twin = self._script(keys=keys, args=[entry.origin, came_ms, wish.request, LIFETIME_SECONDS])
+        return Claimed(Claim(claim.decode()), twin[0].decode() if twin else "")
+
+    def answered_key(self, request_id: str) -> str:
+        """The key that exists once a request was answered."""
+        return self._keys.matching_answered(_hash(request_id))
+
+    def answering(self, wish: Wish, result_key: str, *, now: float, twin: bool) -> Iterable[Command]:
+        """The commands that note an answer kept under ``result_key``, as part of the commit (see `answered_key`).
+
+        ``now`` is in epoch seconds. ``twin``: it was another request's answer.
+        """
+        yield ("SET", self.answered_key(wish.request_id), result_key, "EX", LIFETIME_SECONDS)
+        if not twin:
+            people = self._keys.matching_people(wish.people_and_type)
+            yield ("SET", people, f"{wish.request} {now * 1000:.0f}", "PX", _ANSWERED_MS)
+
+    def result_key(self, request: str) -> str | None:
+        """Under which key the answer of a request, named by its hash, is kept."""
+        with translated_errors():
+            found = self._redis.get(self._keys.matching_answered(request))
+        return found.decode() if found else None
+
+    def releasing(self, wish: Wish) -> list[Command]:
+        """The commands that give a claim up, as part of a commit: the request has failed, and may be asked again."""
+        people = self._keys.matching_people(wish.people_and_type)
+        with translated_errors():
+            held = self._redis.get(people)
+        ours = [people] if held == wish.request.encode() else []
+        return [("DEL", self._keys.matching_claim(wish.request), *ours)]
+
+    @cached_property
+    def _script(self) -> Any:
+        return self._redis.register_script((files("connectbot") / "lua" / "matching_claim.lua").read_text())
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.blake2b("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

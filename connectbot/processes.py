@@ -1,0 +1,67 @@
+"""The workers and beats of an installation, as they tell it themselves: who they are and where their probes answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from connectbot.keys import Keys
+from connectbot.redis_client import RedisClient, translated_errors
+
+NOTE_SECONDS: Final = 2.0
+"""How often a process says that it is there."""
+SILENT_SECONDS: Final = 15.0
+"""Who has not said so for that long hangs, was killed, or cannot reach Redis."""
+REMEMBERED_SECONDS: Final = 600.0
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """One process. ``role`` is ``worker`` or ``beat``; ``probes`` is host:port, empty when it has none."""
+
+    role: str
+    name: str
+    pid: int
+    lanes: tuple[str, ...] = ()
+    probes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A process, and how many seconds ago it was last heard of."""
+
+    process: Process
+    silent_seconds: float
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it should have been heard of since."""
+        return self.silent_seconds > SILENT_SECONDS
+
+
+class Processes:
+    """The list of them. Every method raises `RedisUnavailable` when Redis cannot serve. Times are epoch seconds."""
+
+    def __init__(self, client: RedisClient, keys: Keys) -> None:
+        self._redis = client
+        self._key = keys.processes
+
+    def note(self, process: Process, *, now: float) -> None:
+        """Say that a process is there; those not heard of for ten minutes are forgotten."""
+        with translated_errors(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(self._key, {msgspec.json.encode(process): now})
+            pipe.zremrangebyscore(self._key, "-inf", now - REMEMBERED_SECONDS)
+            pipe.execute()
+
+    def forget(self, process: Process) -> None:
+        """Say that a process ends in good order."""
+        with translated_errors():
+            self._redis.zrem(self._key, msgspec.json.encode(process))
+
+    def seen(self, *, now: float) -> Sequence[Seen]:
+        """Those heard of in the last ten minutes, the latest first."""
+        with translated_errors():
+            rows = self._redis.zrevrangebyscore(self._key, "+inf", now - REMEMBERED_SECONDS, withscores=True)
+        return [Seen(msgspec.json.decode(member, type=Process), max(0.0, now - at)) for member, at in rows]

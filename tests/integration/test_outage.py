@@ -1,0 +1,348 @@
+"""Redis goes and comes back: handlers are answered at once, and what they published arrives once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectbot.embedded import EmbeddedRedis
+from connectbot.integration import RedisIntegration
+from connectbot.redis_client import RedisClient
+from connectbot.settings import Settings
+from tests.support import ROOT, environment, wait_until
+
+Facades = Callable[..., RedisIntegration]
+
+
+@pytest.fixture
+def spooled(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings with a spool of their own."""
+    return replace(settings, spool=str(tmp_path / "spool.db"))
+
+
+@pytest.fixture
+def facade(spooled: Settings, embedded_redis: EmbeddedRedis) -> Iterator[RedisIntegration]:
+    """A facade with a spool; its Redis runs again afterwards."""
+    facade = RedisIntegration(spooled)
+    yield facade
+    embedded_redis.start()
+    embedded_redis.thaw()
+    facade.close()
+
+
+@pytest.fixture
+def bare(settings: Settings, embedded_redis: EmbeddedRedis) -> Iterator[RedisIntegration]:
+    """A facade without a spool."""
+    facade = RedisIntegration(settings)
+    yield facade
+    embedded_redis.start()
+    facade.close()
+
+
+def publish(facade: RedisIntegration, number: int) -> bool:
+    return facade.events.publish_user_event(7, "user.action.count", {"number": number})
+
+
+def numbers(client: RedisClient) -> list[int]:
+    """The numbers of the events in the stream, in its order."""
+    rows = client.xrange("connectbot:events")
+    return [json.loads(fields[b"event"])["data"]["number"] for _, fields in rows]
+
+
+def until_sent(facade: RedisIntegration) -> None:
+    def sent() -> bool:
+        health = facade.health_check()
+        return health["redis"]["ok"] and not health["outage"]["now"] and health["spool"]["waiting"] == 0
+
+    wait_until(sent, deadline_seconds=20, what="the spool to be sent")
+
+
+# --- without Redis ------------------------------------------------------------------------------------------------
+
+
+def test_without_a_spool_everything_is_answered_and_nothing_raises(
+    bare: RedisIntegration, embedded_redis: EmbeddedRedis
+) -> None:
+    bare.menu_builder.build_main_menu(7, "admin")
+    embedded_redis.kill()
+    assert publish(bare, 1) is False
+    assert bare.temp_data.store_temp_data("k", {"a": 1}) is False
+    assert bare.temp_data.get_temp_data("k", "default") == "default"
+    assert bare.temp_data.delete_temp_data("k") is False
+    assert bare.temp_data.extend_timeout("k", 60) is False
+    assert bare.menu_cache.get_user_menu(7) is None
+    assert bare.menu_cache.get_cached_users() == []
+    assert bare.clear_all_cache() is False
+    manager = bare.get_user_manager(7)
+    assert manager.store_form_data("1", {}) is False
+    assert manager.clear_all_form_data() is False
+    assert bare.get_cache_stats()["status"] == "unavailable"
+    health = bare.health_check()
+    assert health["status"] == "unhealthy"
+    assert "Connection refused" in health["outage"]["now"]["cause"]
+    assert all("Connection refused" in part["cause"] for part in health["components"].values())
+
+
+def test_the_cause_is_logged_once(
+    bare: RedisIntegration, embedded_redis: EmbeddedRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(bare, 0)
+    embedded_redis.kill()
+    for number in range(100):
+        publish(bare, number)
+        bare.menu_cache.get_user_menu(number)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "Connection refused" in caplog.text
+
+
+def test_menus_are_built_and_remembered_by_the_process(bare: RedisIntegration, embedded_redis: EmbeddedRedis) -> None:
+    embedded_redis.kill()
+    assert bare.menu_cache.get_user_menu(7) is None
+    assert len(bare.menu_builder.build_main_menu(7, "admin")["options"]) == 5
+    cached = bare.menu_cache.get_user_menu(7)
+    assert cached is not None
+    assert cached["data"]["role"] == "admin"
+    assert len(bare.menu_builder.build_main_menu(7)["options"]) == 5
+    assert len(bare.menu_builder.build_main_menu(7, "employee")["options"]) == 3
+    assert bare.menu_cache.set_user_menu(8, {"test": "data"}) is False
+    assert bare.menu_cache.get_user_menu(8) == {
+        "data": {"test": "data"},
+        "user_id": 8,
+        "menu_type": "main",
+        "cached_at": pytest.approx(cached["cached_at"], abs=60),
+    }
+    assert bare.menu_cache.delete_user_menu(8) is False
+    assert bare.menu_cache.get_user_menu(8) is None
+
+
+def test_what_was_remembered_is_forgotten_when_redis_is_back(
+    bare: RedisIntegration, embedded_redis: EmbeddedRedis
+) -> None:
+    bare.menu_builder.build_main_menu(7, "employee")
+    embedded_redis.kill()
+    bare.menu_builder.build_main_menu(7, "admin")
+    embedded_redis.start()
+    wait_until(lambda: bare.health_check()["outage"]["now"] is None, deadline_seconds=20, what="Redis to be seen")
+    assert bare.menu_builder.build_main_menu(7)["role"] == "employee"
+    assert bare.get_cache_stats()["local_menus"] == 0
+    assert bare.health_check()["outage"]["last"]["seconds"] > 0
+
+
+def test_a_redis_that_is_full_is_away_until_it_has_room(
+    facade: RedisIntegration, client: RedisClient, embedded_redis: EmbeddedRedis
+) -> None:
+    client.config_set("maxmemory", "1")
+    try:
+        assert publish(facade, 1) is True
+        assert facade.health_check()["spool"]["waiting"] == 1
+        assert facade.health_check()["status"] != "healthy"
+    finally:
+        client.config_set("maxmemory", "0")
+    until_sent(facade)
+    assert numbers(client) == [1]
+
+
+# --- the spool ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_published_meanwhile_arrives_in_order_and_once(
+    facade: RedisIntegration, embedded_redis: EmbeddedRedis, client: RedisClient
+) -> None:
+    for number in range(1000):
+        if number == 300:
+            embedded_redis.kill()
+        if number == 700:
+            embedded_redis.start()
+        assert publish(facade, number) is True
+    until_sent(facade)
+    assert numbers(client) == list(range(1000))
+
+
+def test_temporary_data_is_read_back_from_the_spool(
+    facade: RedisIntegration, embedded_redis: EmbeddedRedis, client: RedisClient
+) -> None:
+    manager = facade.get_user_manager(7)
+    manager.store_form_data("old", {"a": 0})
+    embedded_redis.kill()
+    assert manager.store_form_data("1", {"a": 1}) is True
+    assert manager.store_form_data("1", {"a": 2}) is True
+    assert manager.store_form_data("2", "text") is True
+    assert manager.get_form_data("1") == {"a": 2}
+    assert manager.get_form_data("2") == "text"
+    assert manager.clear_form_data("2") is True
+    assert manager.get_form_data("2", "gone") == "gone"
+    assert manager.extend_data("form_data_1", 9000) is True
+    assert manager.get_form_data("old") is None
+    embedded_redis.start()
+    until_sent(facade)
+    assert manager.get_form_data("1") == {"a": 2}
+    assert manager.get_form_data("2") is None
+    assert manager.get_form_data("old") == {"a": 0}
+    assert 8_000_000 < client.pttl(":1:temp:user_7:form_data_1") < 9_000_000
+    assert client.smembers("connectbot:temp:keys:user_7") == {b"form_data_1", b"form_data_old"}
+
+
+def test_what_ran_out_meanwhile_is_not_brought_back(
+    facade: RedisIntegration, embedded_redis: EmbeddedRedis, client: RedisClient
+) -> None:
+    embedded_redis.kill()
+    assert facade.temp_data.store_temp_data("short", {"a": 1}, timeout=0.05) is True
+    wait_until(lambda: facade.temp_data.get_temp_data("short") is None, deadline_seconds=5, what="it to run out")
+    embedded_redis.start()
+    until_sent(facade)
+    assert facade.temp_data.get_temp_data("short") is None
+    assert client.zcard("connectbot:temp:due") == 1, "its owner is still to be told"
+
+
+def test_a_publishing_that_was_broken_off_and_came_through_is_not_repeated(
+    facade: RedisIntegration, embedded_redis: EmbeddedRedis, client: RedisClient
+) -> None:
+    assert publish(facade, 0)
+    embedded_redis.freeze()  # takes the command in, answers too late
+    assert publish(facade, 1) is True
+    assert publish(facade, 2) is True
+    embedded_redis.thaw()
+    until_sent(facade)
+    assert publish(facade, 3) is True
+    assert numbers(client) == [0, 1, 2, 3]
+
+
+def test_a_full_stream_refuses_and_what_waits_stays(
+    spooled: Settings, embedded_redis: EmbeddedRedis, client: RedisClient
+) -> None:
+    facade = RedisIntegration(replace(spooled, max_backlog=5, stream_keep=1))
+    assert [publish(facade, number) for number in range(6)] == [True] * 6
+    assert publish(facade, 6) is False
+    client.xtrim("connectbot:events", maxlen=3)
+    embedded_redis.kill()
+    assert [publish(facade, number) for number in range(7, 12)] == [True] * 5
+    embedded_redis.start()
+    wait_until(lambda: "is full" in str(facade.health_check()["spool"]["cause"]), deadline_seconds=20, what="the cause")
+    assert facade.health_check()["status"] == "degraded"
+    client.delete("connectbot:events")
+    until_sent(facade)
+    assert numbers(client) == [7, 8, 9, 10, 11]
+    facade.close()
+
+
+def test_a_spool_that_cannot_be_opened_is_told_and_does_no_harm(
+    settings: Settings, tmp_path: Path, embedded_redis: EmbeddedRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    facade = RedisIntegration(replace(settings, spool=str(tmp_path / "missing" / "spool.db")))
+    assert publish(facade, 1) is True
+    assert "CONNECTBOT_SPOOL" in caplog.text
+    assert facade.health_check()["status"] == "degraded"
+    assert "CONNECTBOT_SPOOL" in facade.health_check()["spool"]["cause"]
+    embedded_redis.kill()
+    assert publish(facade, 2) is False
+    embedded_redis.start()
+    facade.close()
+
+
+# --- processes that are killed ------------------------------------------------------------------------------------
+
+PUBLISHER = """
+import sys
+from connectbot.integration import redis_integration
+first = int(sys.argv[1])
+for number in range(first, first + 1_000_000):
+    if redis_integration.events.publish_user_event(7, "user.action.count", {"number": number}):
+        print(number, flush=True)
+"""
+
+
+class Publisher:
+    """A process that publishes numbers from ``first`` as fast as it can, and notes those that were answered True."""
+
+    def __init__(self, settings: Settings, directory: Path, *, first: int) -> None:
+        self.first = first
+        self._log = directory / f"{first}.txt"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", PUBLISHER, str(first)],
+                cwd=ROOT,
+                env={**os.environ, **environment(settings), "PYTHONPATH": str(ROOT)},
+                stdout=log,
+            )
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def answered(self) -> list[int]:
+        """A line cut off by the kill does not count."""
+        return [int(line) for line in self._log.read_text().split("\n")[:-1]]
+
+    def until_more(self, count: int) -> None:
+        goal = len(self.answered()) + count
+        wait_until(lambda: len(self.answered()) >= goal, deadline_seconds=30, what=f"{goal} events")
+
+
+def test_processes_that_share_a_spool_are_killed_and_nothing_is_lost_or_doubled(
+    spooled: Settings, embedded_redis: EmbeddedRedis, client: RedisClient, tmp_path: Path
+) -> None:
+    publishers = [Publisher(spooled, tmp_path, first=first) for first in (0, 1_000_000)]
+    try:
+        for publisher in publishers:
+            publisher.until_more(100)
+        embedded_redis.kill()
+        for publisher in publishers:
+            publisher.until_more(500)
+        publishers[0].kill()
+        embedded_redis.start()
+        publishers[1].until_more(500)
+    finally:
+        for publisher in publishers:
+            publisher.kill()
+    facade = RedisIntegration(spooled)
+    assert publish(facade, 5_000_000) is True
+    until_sent(facade)
+    facade.close()
+    found = numbers(client)
+    for publisher in publishers:
+        ours = [number for number in found if publisher.first <= number < publisher.first + 1_000_000]
+        assert ours == sorted(set(ours)), "each once, in order"
+        assert set(publisher.answered()) <= set(ours)
+        assert len(ours) - len(publisher.answered()) <= 1, "only the last answer may have been cut off"
+    assert found[-1] == 5_000_000, "what comes later goes behind what waited"
+
+
+# --- the promise of issue 3, shortened -----------------------------------------------------------------------------
+
+
+def test_a_kill_under_load_from_many_threads(
+    facade: RedisIntegration, embedded_redis: EmbeddedRedis, client: RedisClient
+) -> None:
+    menus: list[dict[str, Any]] = []
+
+    def work(thread: int) -> None:
+        for number in range(thread * 1000, thread * 1000 + 250):
+            assert publish(facade, number) is True
+            if number % 10 == 0:
+                menus.append(facade.menu_builder.build_main_menu(number, "admin"))
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(8)]
+    for thread in threads:
+        thread.start()
+    embedded_redis.kill()
+    for thread in threads:
+        thread.join()
+    embedded_redis.start()
+    until_sent(facade)
+    found = numbers(client)
+    assert sorted(found) == [number for thread in range(8) for number in range(thread * 1000, thread * 1000 + 250)]
+    for thread in range(8):
+        own = [number for number in found if number // 1000 == thread]
+        assert own == sorted(own)
+    assert len(menus) == 200
+    assert all(len(menu["options"]) == 5 for menu in menus)

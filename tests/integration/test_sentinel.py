@@ -1,0 +1,178 @@
+"""Redis behind sentinels: the master is killed under load, and the work goes on with the replica."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from connectbot.clients import Clients
+from connectbot.embedded import HOST, EmbeddedRedis
+from connectbot.errors import RedisUnavailable
+from connectbot.events import decode, new_event
+from connectbot.redis_client import RedisClient, connect
+from connectbot.settings import Settings
+from tests.redis_servers import PASSWORD, SENTINEL_PASSWORD, ReplicatedRedis
+from tests.support import ROOT, Worker, environment, wait_until
+
+
+@pytest.fixture
+def replicated(tmp_path: Path) -> Iterator[ReplicatedRedis]:
+    with ReplicatedRedis(tmp_path) as redis:
+        yield redis
+
+
+class Publisher:
+    """Publishes an event about a new user every few milliseconds, and remembers which of them Redis took."""
+
+    def __init__(self, ours: Clients) -> None:
+        self._ours = ours
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.accepted: list[int] = []
+
+    def _run(self) -> None:
+        user = 0
+        while not self._stopping.wait(0.003):
+            user += 1
+            event = new_event("user.created", {"user": {"id": user}}, channel=f"connectbot:user:{user}", user_id=user)
+            try:
+                self._ours.stream.publish([event], room=10**6)
+            except RedisUnavailable:
+                continue
+            self.accepted.append(user)
+
+    def __enter__(self) -> Publisher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+
+@contextmanager
+def running_beat(settings: Settings, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """celery-beat in a process of its own."""
+    command = [sys.executable, "-m", "celery", "-A", "worker", "beat", "--loglevel=INFO"]
+    variables = {**os.environ, **environment(settings), "PYTHONPATH": str(ROOT)}
+    with (directory / "beat.log").open("ab") as log:
+        beat = subprocess.Popen(command, cwd=directory, env=variables, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield beat
+    finally:
+        beat.kill()
+        beat.wait()
+
+
+def has_menu(ours: Clients, user: int) -> bool:
+    try:
+        return ours.menus.get(user, "main") is not None
+    except RedisUnavailable:
+        return False
+
+
+def last_tick(ours: Clients) -> float:
+    try:
+        return float(ours.redis.get(ours.settings.keys.last_tick) or 0)
+    except Exception:  # in the middle of a failover everything may go wrong
+        return 0.0
+
+
+def in_stream(ours: Clients) -> set[int]:
+    rows = ours.redis.xrange(ours.settings.keys.events)
+    return {int(decode(fields[b"event"]).user_id or 0) for _, fields in rows}
+
+
+def test_the_master_dies_under_load(replicated: ReplicatedRedis, tmp_path: Path) -> None:
+    settings = Settings(redis_url=replicated.url)
+    ours = Clients.open(settings)
+    first, second = replicated.servers
+    with (
+        running_beat(settings, tmp_path) as beat,
+        Worker(settings, tmp_path, lanes=["default"]) as worker,
+        Publisher(ours) as publisher,
+    ):
+        worker.wait_ready()
+        wait_until(lambda: last_tick(ours), deadline_seconds=20, what="a first tick")
+        wait_until(lambda: len(publisher.accepted) > 300, deadline_seconds=20, what="some load")
+        first.kill()
+        killed_at, accepted_before = time.time(), len(publisher.accepted)
+        wait_until(lambda: len(publisher.accepted) > accepted_before + 1, deadline_seconds=15, what="a new master")
+        later = publisher.accepted[-1]
+        wait_until(lambda: has_menu(ours, later), deadline_seconds=15, what="an effect after the failover")
+        wait_until(lambda: last_tick(ours) > killed_at + 1, deadline_seconds=20, what="a tick after the failover")
+
+        replicated.start(first)
+        wait_until(lambda: replicated.is_replica(first), deadline_seconds=40, what="the old master as a replica")
+        accepted_before = len(publisher.accepted)
+        wait_until(lambda: len(publisher.accepted) > accepted_before + 100, deadline_seconds=20, what="more load")
+        assert beat.poll() is None, "beat outlives a failover"
+        assert worker.is_alive()
+        publisher._stopping.set()
+
+        kept = in_stream(ours)
+        wait_until(lambda: all(has_menu(ours, user) for user in kept), deadline_seconds=20, what="all the effects")
+        lost = [user for user in publisher.accepted if not has_menu(ours, user)]
+        assert not kept.intersection(lost), "what replication has saved has its effect"
+        assert len(lost) < 50, "only the last moment before the death may be missing"
+        assert ours.redis.xlen(settings.keys.dead) == 0
+    assert replicated.master() is second
+    ours.redis.close()
+
+
+def test_the_address_needs_the_passwords_of_both(replicated: ReplicatedRedis) -> None:
+    for password in (f":{PASSWORD}@", f"?sentinel_password={SENTINEL_PASSWORD}"):
+        client = connect(replicated.url.replace(password, ""))
+        with pytest.raises(RedisUnavailable):
+            Clients.open(Settings(redis_url=replicated.url), client=client).stream.ensure_lanes(["default"])
+        client.close()
+
+
+@pytest.fixture
+def demoted(client: RedisClient, embedded_redis: EmbeddedRedis) -> Iterator[EmbeddedRedis]:
+    """The tests' server, for the time of a test a replica of nobody."""
+    yield embedded_redis
+    client.replicaof("NO", "ONE")
+
+
+def test_a_server_that_became_a_replica_is_left_at_once(
+    demoted: EmbeddedRedis, client: RedisClient, ours: Clients
+) -> None:
+    ours.stream.ensure_lanes(["default"])
+    pool = ours.redis.connection_pool
+    client.replicaof(HOST, 1)
+    event = new_event("user.login", {}, channel="connectbot:global")
+    ours.redis.ping()  # on a connection of its own: the server has closed those it had
+    for refused in (
+        lambda: ours.stream.publish([event], room=10),  # a script: Redis 6.2 wraps the reason in words of its own
+        lambda: ours.cache.set("a", "b", None),
+        lambda: ours.stream.register("default", "me", lease_seconds=1),
+    ):
+        with pytest.raises(RedisUnavailable, match=r"READONLY|read only"):
+            refused()
+        assert not any(connection.is_connected for connection in pool._available_connections)
+    client.replicaof("NO", "ONE")
+    ours.stream.publish([event], room=10)
+
+
+@pytest.mark.parametrize(("name", "value", "restored"), [("min-replicas-to-write", "1", "0"), ("maxmemory", "1", "0")])
+def test_a_server_that_may_not_write_now_is_unavailable(
+    name: str, value: str, restored: str, client: RedisClient, ours: Clients
+) -> None:
+    client.config_set(name, value)
+    event = new_event("user.login", {}, channel="connectbot:global")
+    try:
+        with pytest.raises(RedisUnavailable):
+            ours.stream.publish([event], room=10)
+        with pytest.raises(RedisUnavailable):
+            ours.cache.set("a", "b", None)
+    finally:
+        client.config_set(name, restored)

@@ -1,0 +1,180 @@
+"""The settings that a site gets from us, and those that we take from a site."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectbot.errors import SettingsError
+from connectbot.settings import Settings
+
+pytest.importorskip("django_redis", reason="needs the extra `django`")
+
+from django.conf import settings as django_settings
+from django.test import override_settings
+
+from connectbot.django import redis_settings, site_settings
+from connectbot.django.checks import check_same_cache
+
+# The options in the snippet of v21's summary; ours has more.
+V21_OPTIONS = {
+    "CLIENT_CLASS": "django_redis.client.DefaultClient",
+    "COMPRESSOR": "django_redis.compressors.zlib.ZlibCompressor",
+    "IGNORE_EXCEPTIONS": True,
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty current directory, and none of our variables in the environment."""
+    for field in dataclasses.fields(Settings):
+        monkeypatch.delenv(field.metadata["variable"], raising=False)
+    monkeypatch.chdir(tmp_path)
+    if not django_settings.configured:
+        django_settings.configure()
+
+
+def cache_of(settings: dict[str, Any]) -> dict[str, Any]:
+    cache: dict[str, Any] = settings["CACHES"]["default"]
+    return cache
+
+
+def test_it_is_what_v21s_settings_have() -> None:
+    made = redis_settings()
+    cache = cache_of(made)
+    options = cache["OPTIONS"]
+    assert made["REDIS_URL"] == cache["LOCATION"] == "redis://localhost:6379/0"
+    assert made["JAVA_SERVICE_URL"] == "http://localhost:8080"
+    assert made["SESSION_ENGINE"] == "django.contrib.sessions.backends.cache"
+    assert made["SESSION_CACHE_ALIAS"] == "default"
+    assert cache["BACKEND"] == "django_redis.cache.RedisCache"
+    assert V21_OPTIONS.items() <= options.items()
+    assert options["CONNECTION_POOL_KWARGS"]["max_connections"] == 20
+    assert (cache["KEY_PREFIX"], cache["VERSION"], cache["TIMEOUT"]) == ("", 1, 300)
+    assert "SERIALIZER" not in options
+
+
+def test_it_follows_the_env_file(tmp_path: Path) -> None:
+    lines = ["REDIS_URL=redis://elsewhere:1/2", "JAVA_SERVICE_URL=http://matching:8081", "CACHE_KEY_PREFIX=connectbot"]
+    (tmp_path / ".env").write_text("\n".join([*lines, "CACHE_VERSION=3", "CACHE_SERIALIZER=json", ""]))
+    made = redis_settings()
+    cache = cache_of(made)
+    assert made["REDIS_URL"] == cache["LOCATION"] == "redis://elsewhere:1/2"
+    assert made["JAVA_SERVICE_URL"] == "http://matching:8081"
+    assert (cache["KEY_PREFIX"], cache["VERSION"]) == ("connectbot", 3)
+    assert cache["OPTIONS"]["SERIALIZER"] == "django_redis.serializers.json.JSONSerializer"
+
+
+def test_what_the_site_says_wins() -> None:
+    made = redis_settings(
+        Settings(cache_version=2),
+        serializer="json",
+        timeout_seconds=None,
+        max_connections=50,
+        redis_url="redis://here:1/0",
+        cache_key_prefix="site",
+    )
+    cache = cache_of(made)
+    assert (cache["LOCATION"], cache["KEY_PREFIX"], cache["VERSION"]) == ("redis://here:1/0", "site", 2)
+    assert cache["TIMEOUT"] is None
+    assert cache["OPTIONS"]["CONNECTION_POOL_KWARGS"]["max_connections"] == 50
+    assert cache["OPTIONS"]["SERIALIZER"].endswith("JSONSerializer")
+
+
+def test_an_unknown_serializer_is_refused() -> None:
+    with pytest.raises(SettingsError, match="CACHE_SERIALIZER must be pickle or json"):
+        redis_settings(serializer="yaml")
+
+
+def test_sentinels_are_given_in_the_form_of_django_redis() -> None:
+    cache = cache_of(redis_settings(redis_url="sentinel://me:word@h1:1,h2/service/3?sentinel_password=other"))
+    assert cache["LOCATION"] == "redis://service/3"
+    assert {"username": "me", "password": "word"}.items() <= cache["OPTIONS"]["CONNECTION_POOL_KWARGS"].items()
+    assert cache["OPTIONS"]["SENTINEL_KWARGS"]["password"] == "other"
+    assert cache["OPTIONS"]["SENTINELS"] == [("h1", 1), ("h2", 26379)]
+    assert cache["OPTIONS"]["CONNECTION_FACTORY"] == "django_redis.pool.SentinelConnectionFactory"
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://a:1/2", "rediss://u:p@a:1/2", "unix:///run/redis.sock?db=1", "sentinel://a:1/s/2"]
+)
+@pytest.mark.parametrize("serializer", ["pickle", "json"])
+def test_a_site_made_from_settings_tells_the_same_settings(url: str, serializer: str) -> None:
+    ours = Settings(redis_url=url, cache_serializer=serializer, cache_key_prefix="p", java_service_url="http://j:1")
+    with override_settings(**redis_settings(ours)):
+        assert site_settings() == ours
+
+
+def test_a_site_with_v21s_own_settings_needs_no_variable_for_its_prefix() -> None:
+    deployed = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://a:1/0", "KEY_PREFIX": "connectbot"}
+    with override_settings(CACHES={"default": {**deployed, "TIMEOUT": 300, "OPTIONS": dict(V21_OPTIONS)}}):
+        assert site_settings() == Settings(redis_url="redis://a:1/0", cache_key_prefix="connectbot")
+
+
+def test_of_several_servers_the_first_is_written_to() -> None:
+    for location in ("redis://a:1,redis://b:1", ["redis://a:1", "redis://b:1"]):
+        with override_settings(CACHES={"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location}}):
+            assert site_settings().redis_url == "redis://a:1"
+
+
+def test_a_cache_that_is_not_in_redis_tells_nothing() -> None:
+    with override_settings(CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}):
+        assert site_settings() == Settings()
+
+
+# --- the system check -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checked(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
+    """What the check says of the settings that the test names."""
+    with override_settings(**request.param):
+        yield check_same_cache()
+
+
+@pytest.mark.parametrize("checked", [redis_settings(Settings())], indirect=True)
+def test_the_check_has_nothing_to_say_of_our_settings(checked: list[Any]) -> None:
+    assert checked == []
+
+
+@pytest.mark.parametrize(
+    "checked",
+    [redis_settings(Settings(cache_key_prefix="site", redis_url="redis://:word@other:1/0"), serializer="json")],
+    indirect=True,
+)
+def test_the_check_says_what_the_worker_would_do_otherwise(checked: list[Any]) -> None:
+    assert {message.id for message in checked} == {"connectbot.W001"}
+    said = " ".join(f"{message.msg} {message.hint}" for message in checked)
+    assert "Set CACHE_KEY_PREFIX in the environment or in .env to what CACHES['default'] says: 'site'" in said
+    assert "Set CACHE_SERIALIZER" in said
+    assert "Set REDIS_URL" in said
+    assert "word" not in said
+
+
+@pytest.mark.parametrize(
+    "checked", [{"CACHES": {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}}], indirect=True
+)
+def test_the_check_names_a_cache_that_is_not_redis(checked: list[Any]) -> None:
+    assert [message.id for message in checked] == ["connectbot.W002"]
+
+
+def test_the_check_names_forms_that_the_worker_cannot_read() -> None:
+    made = redis_settings()
+    cache_of(made)["OPTIONS"]["SERIALIZER"] = "django_redis.serializers.msgpack.MSGPackSerializer"
+    del cache_of(made)["OPTIONS"]["COMPRESSOR"]
+    cache_of(made)["KEY_FUNCTION"] = "site.keys.make"
+    with override_settings(**made):
+        said = [message.msg for message in check_same_cache()]
+    assert len(said) == 3
+    assert all("does not know" in message for message in said)
+
+
+def test_the_check_names_a_variable_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHE_VERSION", "two")
+    with override_settings(**redis_settings(Settings())):
+        [message] = check_same_cache()
+    assert (message.id, "CACHE_VERSION must be a number" in message.msg) == ("connectbot.E001", True)

@@ -1,0 +1,127 @@
+"""Whether this process is alive and ready: what ``/livez`` and ``/readyz`` answer.
+
+*Alive* means that all its parts move: it serves to restart a process that cannot help itself. A Redis that is away is
+no reason: a restart would help nobody, and a worker that is restarted over and over is late when Redis is back. So
+what stands still while Redis does not answer counts from Redis' return. *Ready* means that work is taken: Redis takes
+what is written to it, and every lane of the worker holds its lease.
+
+Redis is asked every two seconds by a thread of its own. So a check costs next to nothing, and is answered at once even
+while Redis hangs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from connectbot.errors import RedisUnavailable
+from connectbot.processes import NOTE_SECONDS, Process, Processes
+from connectbot.redis_client import connect, translated_errors
+from connectbot.settings import Settings
+from worker.pulse import Pulses
+
+logger = logging.getLogger(__name__)
+
+STUCK_SECONDS: Final = 20.0
+"""A part that has not moved for so long stands still. The slowest turn of any part, with every timeout, is shorter."""
+ANSWER_SECONDS: Final = 2.0
+"""How long Redis may take to answer us."""
+UNHEARD_SECONDS: Final = 8.0
+"""When the last answer of Redis is older, even the thread that asks is stuck."""
+
+
+class RedisWatch:
+    """Asks Redis, and the broker's where that is another, and keeps this process in the list of all processes.
+
+    ``look`` is called after each good answer.
+    """
+
+    def __init__(self, settings: Settings, process: Process, *, look: Callable[[], None] = lambda: None) -> None:
+        self._process = process
+        self._look = look
+        self._redis = connect(settings.redis_url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
+        self._broker = (
+            None
+            if settings.broker_url == settings.redis_url
+            else connect(settings.broker_url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
+        )
+        self._processes = Processes(self._redis, settings.keys)
+        self.answered_at = time.monotonic()
+        self.failed_at = 0.0
+        self.fault = "Redis was not asked yet"
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="redis-watch", daemon=True)
+
+    def run(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, *, timeout_seconds: float = 2 * ANSWER_SECONDS) -> None:
+        """End, and wait for that."""
+        self._stopping.set()
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._ask()
+            self._stopping.wait(NOTE_SECONDS)
+        try:
+            self._processes.forget(self._process)
+        except RedisUnavailable:
+            logger.debug("Redis is away: it forgets this process by itself")
+
+    def _ask(self) -> None:
+        try:
+            self._processes.note(self._process, now=time.time())  # written, because a full disk stops only writing
+            if self._broker is not None:
+                with translated_errors():
+                    self._broker.ping()
+            self._look()
+        except Exception as error:  # this thread must outlive whatever may be wrong with Redis
+            self.failed_at = time.monotonic()
+            self.fault = str(error) if isinstance(error, RedisUnavailable) else f"Redis refuses: {error}"
+        else:
+            self.answered_at = time.monotonic()
+            self.fault = ""
+
+
+class Health:
+    """The state of this process. ``lanes`` are those that must hold a lease; ``draining`` is set when it ends."""
+
+    def __init__(self, pulses: Pulses, watch: RedisWatch, *, lanes: Sequence[str]) -> None:
+        self._pulses = pulses
+        self._watch = watch
+        self._lanes = lanes
+        self.draining = False
+
+    @property
+    def redis_answers(self) -> bool:
+        """Whether Redis has answered us lately."""
+        return not self._watch.fault and time.monotonic() - self._watch.answered_at < UNHEARD_SECONDS
+
+    def why_not_alive(self) -> list[str]:
+        """What stands still; empty when the process is alive."""
+        if self.draining:
+            return []
+        now = time.monotonic()
+        moved = {pulse.part: now - max(pulse.moved_at, self._watch.failed_at) for pulse in self._pulses}
+        return [
+            f"the {part} has stood still for {seconds:.0f} s"
+            for part, seconds in moved.items()
+            if seconds > STUCK_SECONDS
+        ]
+
+    def why_not_ready(self) -> list[str]:
+        """What keeps the process from taking work; empty when it is ready."""
+        if self.draining:
+            return ["the process is shutting down"]
+        reasons = []
+        if self._watch.fault:
+            reasons.append(self._watch.fault)
+        elif time.monotonic() - self._watch.answered_at > UNHEARD_SECONDS:
+            reasons.append(f"Redis has not answered for {UNHEARD_SECONDS:g} s")
+        reasons += [f"no lease in lane {lane}" for lane in self._lanes if not self._pulses.of_lane(lane).holds_lease]
+        return reasons

@@ -1,0 +1,192 @@
+"""``/metrics``: figures for Prometheus, computed when it asks.
+
+``celery_...`` are those of celery-exporter, by its names. ``connectbot_...`` are ours. Figures of the installation
+are read from Redis, and are the same in every process: take ``max by (lane)``, never their sum.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from celery.worker import state
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from connectbot.circuit_breaker import State
+from connectbot.diagnosis import redis_problems
+from connectbot.errors import RedisUnavailable
+from connectbot.figures import Figures, LaneFigures, read_figures
+from connectbot.processes import Process
+from connectbot.redis_client import connect, translated_errors
+from connectbot.settings import Settings
+from worker import task_counts
+from worker.health import ANSWER_SECONDS, Health
+from worker.pulse import Pulses
+from worker.routing import LANES
+
+logger = logging.getLogger(__name__)
+
+PRIORITY_QUEUES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+"""kombu keeps messages of other priorities than 0 in lists of their own (``priority_steps``)."""
+
+_LANE_GAUGES: Final = {
+    "backlog_events": ("Events that a lane has still to do: not delivered, or delivered and not finished.", "backlog"),
+    "lag_events": ("Entries of the stream that were not delivered to a lane yet.", "lag"),
+    "pending_events": ("Entries delivered to a lane and not finished.", "pending"),
+    "in_flight_events": ("Entries that living consumers of a lane hold.", "in_flight"),
+    "delayed_events": ("Events that wait for their next try.", "delayed"),
+    "parked_events": ("Events that wait for the lane's target to come back.", "parked"),
+    "oldest_event_age_seconds": ("Age of the oldest event of a lane's backlog.", "oldest_age_seconds"),
+}
+_GAUGES: Final = {
+    "stream_entries": ("Entries in the stream, with those kept for looking back.", "entries"),
+    "dead_letters": ("Events that could not be handled.", "dead"),
+    "temp_data_due": ("Pieces of temporary data that will expire.", "temp_data_due"),
+    "temp_data_overdue": ("Pieces of temporary data whose expiry was not told yet.", "temp_data_overdue"),
+    "users_known": ("Users whose menus are kept.", "users_known"),
+    "users_with_menus": ("Users whose menus are cached now.", "users_with_menus"),
+}
+
+
+class Metrics:
+    """The metrics of one process."""
+
+    def __init__(self, settings: Settings, process: Process, health: Health, pulses: Pulses) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._registry.register(_OfProcess(process, health, pulses))
+        self._registry.register(_OfInstallation(settings, health))
+
+    def page(self) -> tuple[bytes, int, str]:
+        """Body, status and content type of ``/metrics``."""
+        body = generate_latest(self._registry) + generate_latest(task_counts.registry)
+        return body, 200, CONTENT_TYPE_LATEST
+
+
+class _OfProcess(Collector):
+    """What this process knows of itself."""
+
+    def __init__(self, process: Process, health: Health, pulses: Pulses) -> None:
+        self._process = process
+        self._health = health
+        self._pulses = pulses
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge("connectbot_alive", "Whether /livez is well.", not self._health.why_not_alive())
+        yield _gauge("connectbot_ready", "Whether /readyz is well.", not self._health.why_not_ready())
+        moved = GaugeMetricFamily("connectbot_pulse_age_seconds", "Time since a part last moved.", labels=["part"])
+        for pulse in self._pulses:
+            moved.add_metric([pulse.part], time.monotonic() - pulse.moved_at)
+        yield moved
+        if self._process.role == "worker":
+            yield _of_worker("celery_worker_up", "Whether the worker runs.", self._process, 1)
+            active = len(state.active_requests)
+            yield _of_worker("celery_worker_tasks_active", "Tasks that the worker is at.", self._process, active)
+
+
+class _OfInstallation(Collector):
+    """What Redis knows. A Redis that is known to be away is not asked."""
+
+    def __init__(self, settings: Settings, health: Health) -> None:
+        options = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
+        self._settings = settings
+        self._health = health
+        self._redis = connect(settings.redis_url, **options)
+        self._broker = self._redis
+        if settings.broker_url != settings.redis_url:
+            self._broker = connect(settings.broker_url, **options)
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        up, found = 0, []
+        if self._health.redis_answers:
+            try:
+                found = list(self._read())
+                up = 1
+            except RedisUnavailable as reason:
+                logger.warning("the figures of the installation are left out of /metrics: %s", reason)
+        yield _gauge("connectbot_redis_up", "Whether Redis answers this process.", up)
+        yield from found
+
+    def _read(self) -> Iterator[Metric]:
+        figures = read_figures(self._redis, self._settings.keys, LANES)
+        yield from _of_lanes(figures.lanes)
+        yield from _of_whole(figures)
+        yield self._queues()
+        problems = GaugeMetricFamily(
+            "connectbot_redis_problem", "What `connectbot check` finds wrong with Redis itself.", labels=["problem"]
+        )
+        for problem in redis_problems(self._redis, self._settings):
+            problems.add_metric([problem.name], 1)
+        yield problems
+
+    def _queues(self) -> Metric:
+        lengths = GaugeMetricFamily("celery_queue_length", "Tasks waiting in a Celery queue.", labels=["queue_name"])
+        with translated_errors(), self._broker.pipeline(transaction=False) as pipe:
+            for lane in LANES:
+                for suffix in PRIORITY_QUEUES:
+                    pipe.llen(lane + suffix)
+            found = pipe.execute()
+        for nth, lane in enumerate(LANES):
+            lengths.add_metric([lane], sum(found[nth * len(PRIORITY_QUEUES) : (nth + 1) * len(PRIORITY_QUEUES)]))
+        return lengths
+
+
+def _of_lanes(lanes: Iterable[LaneFigures]) -> Iterator[Metric]:
+    lanes = tuple(lanes)
+    for name, (what, field) in _LANE_GAUGES.items():
+        gauge = GaugeMetricFamily(f"connectbot_{name}", what, labels=["lane"])
+        for lane in lanes:
+            gauge.add_metric([lane.lane], getattr(lane, field))
+        yield gauge
+    leases = GaugeMetricFamily("connectbot_consumers", "Consumers of a lane whose lease lives.", labels=["lane"])
+    ages = HistogramMetricFamily(
+        "connectbot_event_age_seconds", "Age of events, from the stream to their effect.", labels=["lane"]
+    )
+    for lane in lanes:
+        leases.add_metric([lane.lane], len(lane.consumers))
+        ages.add_metric([lane.lane], lane.ages.buckets, lane.ages.sum_seconds)
+    yield leases
+    yield ages
+
+
+def _of_whole(figures: Figures) -> Iterator[Metric]:
+    for name, (what, field) in _GAUGES.items():
+        yield _gauge(f"connectbot_{name}", what, getattr(figures, field))
+    yield _gauge(
+        "connectbot_schedule_last_tick_timestamp_seconds",
+        "When the schedule ticked last; 0 before its first tick.",
+        figures.last_tick or 0,
+    )
+    breaker = GaugeMetricFamily(
+        "connectbot_java_breaker_state", "1 for the state that the circuit breaker is in.", labels=["state"]
+    )
+    for one in State:
+        breaker.add_metric([one.value], figures.breaker == one.value)
+    yield breaker
+    counters = CounterMetricFamily(
+        "connectbot_occurrences", "What was counted since the beginning, by name.", labels=["name"]
+    )
+    for name, value in figures.counters.items():
+        counters.add_metric([name], value)
+    yield counters
+
+
+def _gauge(name: str, what: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, what, value=value)
+
+
+def _of_worker(name: str, what: str, process: Process, value: float) -> Metric:
+    gauge = GaugeMetricFamily(name, what, labels=["hostname"])
+    gauge.add_metric([process.name], value)
+    return gauge

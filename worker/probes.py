@@ -1,0 +1,156 @@
+"""The probes of a process: ``/livez``, ``/readyz`` and ``/metrics``, for every worker and every beat."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from celery import bootsteps
+from celery.concurrency.solo import TaskPool as SoloPool
+from celery.signals import worker_shutting_down
+
+from connectbot.diagnosis import redis_problems
+from connectbot.errors import ConnectBotError, SettingsError
+from connectbot.processes import Process
+from connectbot.redis_client import connect
+from connectbot.settings import Settings
+from tasks.process import clients
+from worker.health import ANSWER_SECONDS, Health, RedisWatch
+from worker.metrics import Metrics
+from worker.probe_server import Answer, ProbeServer
+from worker.pulse import pulses
+from worker.routing import LANES
+
+logger = logging.getLogger(__name__)
+
+OFF: Final = "off"
+CELERY_PART: Final = "event loop of Celery"
+LOOP_SECONDS: Final = 1.0
+
+
+class Probes:
+    """The probes of this process, and what they stand on."""
+
+    def __init__(self, settings: Settings, process: Process, *, look: Callable[[], None] = lambda: None) -> None:
+        self._server = None if settings.probes == OFF else self._listen(settings)
+        process = Process(
+            role=process.role,
+            name=process.name,
+            pid=process.pid,
+            lanes=process.lanes,
+            probes=self._server.address if self._server else "",
+        )
+        self._watch = RedisWatch(settings, process, look=look)
+        self.health = Health(pulses, self._watch, lanes=process.lanes)
+        self._metrics = Metrics(settings, process, self.health, pulses)
+        for lane in process.lanes:
+            pulses.of_lane(lane)
+
+    def run(self) -> None:
+        """Begin."""
+        self._watch.run()
+        if self._server:
+            self._server.run()
+            logger.info("probes answer at http://%s/livez, /readyz and /metrics", self._server.address)
+
+    def stop(self) -> None:
+        """End."""
+        self._watch.stop()
+        if self._server:
+            self._server.stop()
+
+    def _listen(self, settings: Settings) -> ProbeServer | None:
+        pages = {
+            "/livez": lambda: _answer(self.health.why_not_alive()),
+            "/readyz": lambda: _answer(self.health.why_not_ready()),
+            "/metrics": lambda: Answer(*self._metrics.page()),
+        }
+        try:
+            return ProbeServer(settings.probes, pages)
+        except SettingsError as error:
+            logger.error("this process works without probes: %s", error)  # noqa: TRY400 - the sentence says it all
+            return None
+
+
+def _answer(reasons: Sequence[str]) -> Answer:
+    body = json.dumps({"ok": not reasons, "reasons": reasons}) + "\n"
+    return Answer(body.encode(), 503 if reasons else 200, "application/json")
+
+
+# --- where they join a worker ---------------------------------------------------------------------------
+
+
+class WorkerProbes(bootsteps.StartStopStep):
+    """Runs the probes of a worker, whether Celery's own connection stands or not."""
+
+    requires = ("celery.worker.components:Pool",)  # the pool's first processes are forked before there is a thread
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._probes: Probes | None = None
+
+    def start(self, parent: Any) -> None:
+        """The worker begins."""
+        settings = clients().settings
+        lanes = tuple(lane for lane in LANES if lane in parent.app.amqp.queues.consume_from)
+        self._probes = Probes(settings, Process(role="worker", name=str(parent.hostname), pid=os.getpid(), lanes=lanes))
+        worker_shutting_down.connect(self._drain)
+        self._probes.run()
+        warn_of_redis(settings)
+
+    def stop(self, parent: Any) -> None:
+        """The worker has done its last work."""
+        if self._probes is not None:
+            self._probes.stop()
+
+    def terminate(self, parent: Any) -> None:
+        """The worker ends at once."""
+        self.stop(parent)
+
+    def _drain(self, **_: Any) -> None:
+        if self._probes is not None:
+            self._probes.health.draining = True
+
+
+class LoopPulse(bootsteps.StartStopStep):
+    """Feels the pulse of Celery's own event loop, by its timer.
+
+    A solo pool does its tasks in that loop: how long it stands still says nothing there.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._entry: Any = None
+
+    def start(self, parent: Any) -> None:
+        """Celery has a connection: its loop begins, or begins again."""
+        if isinstance(parent.pool, SoloPool):
+            return
+        pulse = pulses.of(CELERY_PART)
+        pulse.move()
+        self._entry = parent.timer.call_repeatedly(LOOP_SECONDS, pulse.move)
+
+    def stop(self, parent: Any) -> None:
+        """Celery has lost its connection, or shuts down."""
+        if self._entry is not None:
+            self._entry.cancel()
+            self._entry = None
+
+
+def warn_of_redis(settings: Settings) -> None:
+    """Say loudly, when a worker begins, what of Redis' configuration puts events at risk."""
+    client = connect(settings.redis_url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
+    try:
+        for problem in redis_problems(client, settings):
+            logger.log(logging.WARNING if problem.is_advice else logging.ERROR, "%s %s", problem.cause, problem.remedy)
+    except ConnectBotError as reason:
+        logger.warning("Redis' configuration could not be looked at: %s", reason)
+    except Exception as error:  # an ACL may forbid INFO; the work does not depend on it
+        logger.warning("Redis' configuration could not be looked at: %s", error)
+    finally:
+        client.close()

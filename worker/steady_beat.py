@@ -1,0 +1,54 @@
+"""redbeat's scheduler, made to outlive Redis' absences: celery-beat itself ends at the first error of a tick.
+
+A beat that has lost its lock, because it hung or because a failover lost the key, stands by like any other.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import SimpleNamespace
+from typing import Any, Final
+
+from redbeat import RedBeatScheduler
+from redbeat.schedulers import acquire_distributed_beat_lock
+from redis.exceptions import RedisError
+
+logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS: Final = 1.0
+
+
+class SteadyScheduler(RedBeatScheduler):  # type: ignore[misc]  # redbeat has no types
+    """Ticks while Redis serves and the lock is ours, and tries again when not (Celery: ``beat_scheduler``)."""
+
+    lock: Any = None
+
+    def setup_schedule(self) -> None:
+        """Write the schedule to Redis, as soon as it serves."""
+        while True:
+            try:
+                super().setup_schedule()
+            except RedisError as error:
+                logger.warning("beat waits for Redis: %s", type(error).__name__)
+                time.sleep(PAUSE_SECONDS)
+            else:
+                return
+
+    def tick(self, *arguments: Any, **options: Any) -> float:
+        """Send what is due. Answers how many seconds to sleep."""
+        try:
+            if self.lock is None:  # celery-beat ignores what goes wrong in acquiring it
+                acquire_distributed_beat_lock(sender=SimpleNamespace(scheduler=self))
+            return float(super().tick(*arguments, **options))
+        except RedisError as error:  # a lock that is not ours any more is one, too
+            logger.warning("beat begins anew: %s", type(error).__name__)
+            self.lock = None
+            return PAUSE_SECONDS
+
+    def close(self) -> None:
+        """Give up the lock, if Redis can be told."""
+        try:
+            super().close()
+        except RedisError as error:
+            logger.warning("beat could not give up its lock, which runs out by itself: %s", type(error).__name__)
