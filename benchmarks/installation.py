@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -87,13 +86,13 @@ def publish(clients: Clients, count: int, *, at_once: int = 500) -> None:
         clients.publisher.publish(*(_event(text) for text in chunk))
 
 
+def publish_text(clients: Clients, text: str) -> None:
+    """One event, as a site publishes it."""
+    clients.publisher.publish(_event(text))
+
+
 def _event(text: str) -> events.Event:
     found = json.loads(text)
     return events.new_event(
         found["type"], found["data"], channel=found["channel"], user_id=found["user_id"], event_id=found["id"]
     )
-
-
-def quiet_core_count() -> int:
-    """How many cores there are for all of it."""
-    return len(os.sched_getaffinity(0))

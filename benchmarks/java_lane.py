@@ -45,7 +45,7 @@ plain.conf.update(worker_prefetch_multiplier=4, task_ignore_result=True)
 @plain.task(name="plain.match")  # type: ignore[untyped-decorator]
 def match(url: str, key: str, body: dict[str, Any]) -> None:
     """What anybody would write first."""
-    import requests  # noqa: PLC0415 - only this worker needs it
+    import requests
 
     requests.post(url + PATH, json=body, headers={"Idempotency-Key": key}, timeout=15).raise_for_status()
 
@@ -150,8 +150,7 @@ def with_connectbot(jobs: int, latency_ms: int, *, calls: int, max_concurrent: i
         }
         arguments = ["-A", "worker", "worker", "-Q", "java", f"--concurrency={PROCESSES}", "--loglevel=ERROR"]
         with process(sys.executable, "-m", "celery", *arguments, **values):
-            seen = measure(url, jobs)
-            return seen
+            return measure(url, jobs)
 
 
 def main() -> None:

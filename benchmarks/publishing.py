@@ -1,1 +1,119 @@
-def bench(*a, **k): raise NotImplementedError
+"""Publishing: one event and many, durably, beside v21's PUBLISH, which nobody keeps."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.figures import Figure, Report, at_least, table
+from benchmarks.installation import embedded, opened
+from benchmarks.work import role_of, user_ids
+from connectbot.clients import Clients
+from connectbot.events import new_event
+from connectbot.redis_client import RedisClient
+
+ONE_BY_ONE, QUICK_ONE_BY_ONE = 4_000, 1_000
+MANY, QUICK_MANY = 40_000, 10_000
+AT_ONCE = 1_000
+
+OURS_ONE = "publish_user_event"
+V21 = "v21's publish"
+OURS_MANY = f"publish, {AT_ONCE:,} at once"
+PIPELINE = f"redis-py pipeline of XADD, {AT_ONCE:,} at once"
+
+Run = Callable[[Clients, range], None]
+
+
+def bench(console: Console, *, quick: bool, repeat: int) -> Report:
+    """Measure all of them, in turn, on one Redis with an empty stream each time."""
+    one, many = (QUICK_ONE_BY_ONE, QUICK_MANY) if quick else (ONE_BY_ONE, MANY)
+    runs: dict[str, tuple[Run, int]] = {
+        OURS_ONE: (_ours_one_by_one, one),
+        V21: (_v21, one),
+        OURS_MANY: (_ours_many, many),
+        PIPELINE: (_pipeline, many),
+    }
+    rates = {name: Figure() for name in runs}
+    cpu = {name: Figure() for name in runs}
+    with embedded() as server, opened(server.url) as clients:
+        for turn in range(repeat):
+            console.print(f"[dim]publishing, {turn + 1} of {repeat}[/dim]")
+            for name, (run, count) in runs.items():
+                clients.redis.flushall()  # never anybody else's: this server is ours
+                run(clients, user_ids(10))
+                began, used = time.perf_counter(), time.process_time()
+                run(clients, user_ids(count))
+                rates[name].add(count / (time.perf_counter() - began))
+                cpu[name].add((time.process_time() - used) / count * 1e6)
+    return _report(rates, cpu)
+
+
+def _data(user_id: int) -> Mapping[str, Any]:
+    return {"user": {"id": user_id, "role": role_of(user_id), "username": f"user{user_id}"}}
+
+
+def _ours_one_by_one(clients: Clients, users: range) -> None:
+    for user_id in users:
+        if not clients.publisher.publish_user_event(user_id, "user.created", _data(user_id)):
+            raise RuntimeError("an event was not published")
+
+
+def _v21(clients: Clients, users: range) -> None:
+    for user_id in users:
+        _v21_publish(clients.redis, user_id, _data(user_id))
+
+
+def _v21_publish(client: RedisClient, user_id: int, data: Mapping[str, Any]) -> None:
+    """What v21's publisher does: JSON with the standard library, one PUBLISH."""
+    channel = f"connectbot:user:{user_id}"
+    event = {
+        "id": str(uuid.uuid4()),
+        "type": "user.created",
+        "data": data,
+        "timestamp": datetime.now().isoformat(),  # noqa: DTZ005 - naive, as v21 writes it
+        "channel": channel,
+        "user_id": user_id,
+        "source": "django-connectbot",
+    }
+    client.publish(channel, json.dumps(event, ensure_ascii=False, default=str))
+
+
+def _ours_many(clients: Clients, users: range) -> None:
+    keys = clients.settings.keys
+    for at in range(0, len(users), AT_ONCE):
+        clients.publisher.publish(
+            *(
+                new_event("user.created", _data(user_id), channel=keys.user_channel(user_id), user_id=user_id)
+                for user_id in users[at : at + AT_ONCE]
+            )
+        )
+
+
+def _pipeline(clients: Clients, users: range) -> None:
+    """The least that can be done: the JSON is ready, nothing is announced, nothing is checked."""
+    stream, text = clients.settings.keys.events, json.dumps({"data": _data(users[0])})
+    for at in range(0, len(users), AT_ONCE):
+        with clients.redis.pipeline(transaction=False) as pipe:
+            for _ in users[at : at + AT_ONCE]:
+                pipe.xadd(stream, {"type": "user.created", "event": text})
+            pipe.execute()
+
+
+def _report(rates: dict[str, Figure], cpu: dict[str, Figure]) -> Report:
+    data = {name: {"rate": rates[name].json(), "cpu_us": cpu[name].json()} for name in rates}
+    report = Report("publishing", data=data)
+    shown = table("Publishing, one process", "how", "events/s", "beside v21", "CPU µs/event")
+    for name, rate in rates.items():
+        shown.add_row(name, rate.text(), f"{rate.median / rates[V21].median:,.2f}x", cpu[name].text())
+    report.tables.append(shown)
+    report.claims = [
+        at_least(f"{OURS_ONE} beside {V21}", rates[OURS_ONE].median, rates[V21].median, 1.0),
+        at_least(f"{OURS_MANY} beside {V21}", rates[OURS_MANY].median, rates[V21].median, 6.0),
+    ]
+    return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import struct
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -38,6 +39,8 @@ MIN_COMPRESSED_BYTES: Final = 15
 MAX_VALUE_BYTES: Final = 16 * 1024 * 1024
 """Longest value that is read, decompressed: a few kilobytes of zlib could otherwise fill the memory."""
 
+_ZLIB_AND_STORED_BLOCK: Final = struct.Struct("<BBBHH")
+_PICKLED_TEXT: Final = struct.Struct("<cBcI")
 _AS_TEXT = (datetime, date, time, timedelta, Decimal, UUID)
 """What the JSON of Django's ``DjangoJSONEncoder`` holds as text, besides what JSON has a form for."""
 
@@ -66,6 +69,10 @@ class CacheCodec:
             return data
         return _compress(data, _SMALL_LEVEL if size < SMALL_BYTES else _LEVEL)
 
+    def ending(self, end: str) -> Ending:
+        """For writing many texts that end alike."""
+        return Ending(_IN_TWO_PARTS[self.serializer], end)
+
     def decode(self, raw: bytes) -> object:
         """The value that Redis holds as ``raw``. Raises `UnreadableValue`."""
         with suppress(ValueError):
@@ -74,29 +81,26 @@ class CacheCodec:
 
 
 class Ending:
-    """The end that many texts of the cache have in common: serialized and compressed once, for all of them.
+    """The end that many texts of the cache have in common, serialized and compressed once for all of them.
 
-    zlib's format lets a text be written in blocks. What differs goes in front as it is ("stored"), the end follows as
-    it was compressed when this was made, so that a text costs no more than its checksum.
+    zlib's format lets a text come in blocks: what differs goes in front as it is, in a stored block (RFC 1951), and
+    the end follows as it was compressed when this was made. A text then costs no more than its checksum.
     """
 
-    def __init__(self, serializer: _Serializer, end: str) -> None:
-        self._start_of = serializer.start_of
+    def __init__(self, writer: _TwoParts, end: str) -> None:
+        self._open = writer.open
         self._end_bytes = len(end.encode())
-        self._end = serializer.end_of(end)
+        self._end = writer.close(end)
         deflater = zlib.compressobj(zlib.Z_BEST_COMPRESSION, zlib.DEFLATED, -zlib.MAX_WBITS)
         self._deflated = deflater.compress(self._end) + deflater.flush()
 
     def after(self, start: str) -> bytes:
-        """The value for SET of the text that begins with ``start``, which is shorter than 64 KiB."""
-        data = self._start_of(start, self._end_bytes)
-        size, checksum = len(data), zlib.adler32(self._end, zlib.adler32(data))
-        return b"".join(
-            (_STORED_BLOCK.pack(0x7801, 0, size, size ^ 0xFFFF), data, self._deflated, checksum.to_bytes(4))
-        )
-
-
-_STORED_BLOCK: Final = struct.Struct(">H") # replaced below
+        """The value for SET of the text that begins with ``start``, which must be shorter than 64 KiB."""
+        opening = self._open(start, self._end_bytes)
+        size = len(opening)
+        checksum = zlib.adler32(self._end, zlib.adler32(opening))
+        header = _ZLIB_AND_STORED_BLOCK.pack(0x78, 0x01, 0x00, size, size ^ 0xFFFF)
+        return b"".join((header, opening, self._deflated, checksum.to_bytes(4, "big")))
 
 
 class Cache:
@@ -161,6 +165,10 @@ class Cache:
             return ("DEL", physical)
         return ("SET", physical, self._codec.encode(value), "PX", milliseconds)
 
+    def ending(self, end: str) -> Ending:
+        """For writing many texts that end alike."""
+        return self._codec.ending(end)
+
     def deleting(self, *keys: str) -> Command:
         """The command that removes values (at least one), as part of a commit."""
         return ("DEL", *map(self._physical, keys))
@@ -198,8 +206,25 @@ def _write_pickle(value: object) -> bytes:
     return pickle.dumps(value, pickle.DEFAULT_PROTOCOL)
 
 
+def _open_pickle(start: str, end_bytes: int) -> bytes:
+    text = start.encode()
+    return _PICKLED_TEXT.pack(pickle.PROTO, 3, pickle.BINUNICODE, len(text) + end_bytes) + text
+
+
+def _close_pickle(end: str) -> bytes:
+    return end.encode() + pickle.STOP
+
+
 def _write_json(value: object) -> bytes:
     return json.dumps(value, default=_as_text).encode()
+
+
+def _open_json(start: str, _end_bytes: int) -> bytes:
+    return json.dumps(start).encode()[:-1]
+
+
+def _close_json(end: str) -> bytes:
+    return json.dumps(end).encode()[1:]
 
 
 def _as_text(value: object) -> object:
@@ -221,3 +246,16 @@ _SERIALIZERS: Final = {
     "json": _Serializer(_write_json, _read_json),
 }
 """What django-redis' ``PickleSerializer`` and ``JSONSerializer`` write and read."""
+
+
+class _TwoParts(NamedTuple):
+    """How a text is serialized in two parts; the first is told how many bytes of UTF-8 the second has."""
+
+    open: Callable[[str, int], bytes]
+    close: Callable[[str], bytes]
+
+
+_IN_TWO_PARTS: Final = {
+    "pickle": _TwoParts(_open_pickle, _close_pickle),
+    "json": _TwoParts(_open_json, _close_json),
+}

@@ -90,7 +90,7 @@ class Diagnosis:
         if later.backlog > lane.backlog:
             yield Problem(
                 "backlog_grows",
-                f"The backlog of lane {lane.lane} grows: {later.backlog:,} events wait, "
+                f"The backlog of lane {lane.lane} grows: {_events(later.backlog)} waiting, "
                 f"{later.backlog - lane.backlog:,} more than a second before.",
                 f"Start more workers for the lane (celery -A worker worker -Q {lane.lane}).",
             )
@@ -190,7 +190,7 @@ def _memory_full(info: Mapping[str, Any], _: Settings) -> Problem | None:
         return None
     return Problem(
         "memory_full",
-        f"Redis uses {used / most:.0%} of its memory (maxmemory {most:,} bytes) and will refuse events when it is full.",
+        f"Redis uses {used / most:.0%} of its memory (maxmemory {most:,} bytes); full, it refuses events.",
         "Raise maxmemory, drop dead letters (connectbot dead), or start workers for a lane that lags.",
     )
 
@@ -235,19 +235,19 @@ def lane_problems(lane: LaneFigures, settings: Settings, seen: Sequence[Seen] = 
     if lane.backlog >= settings.max_backlog * FULL_SHARE:
         yield Problem(
             "backlog_full",
-            f"{lane.backlog:,} events wait in lane {lane.lane}; at {settings.max_backlog:,} publishing fails.",
+            f"{_events(lane.backlog)} wait in lane {lane.lane}; at {settings.max_backlog:,} publishing fails.",
             f"Start more workers for it (celery -A worker worker -Q {lane.lane}), or raise CONNECTBOT_MAX_BACKLOG.",
         )
     if lane.consumers and lane.oldest_age_seconds > OLD_SECONDS:
         yield Problem(
             "backlog_old",
-            f"The oldest of {lane.backlog:,} events in lane {lane.lane} has waited {lane.oldest_age_seconds:.0f} s.",
+            f"The oldest of {_events(lane.backlog)} in lane {lane.lane} has waited {lane.oldest_age_seconds:.0f} s.",
             "Start more workers for the lane, or look in the log of its worker for what holds it up.",
         )
 
 
 def _nobody_consumes(lane: LaneFigures, seen: Sequence[Seen]) -> Problem:
-    waiting = f"; {lane.backlog:,} events wait" if lane.backlog else ""
+    waiting = f", with {_events(lane.backlog)} waiting" if lane.backlog else ""
     workers = [one for one in seen if one.process.role == "worker" and _serves(one, lane.lane)]
     for one in workers:
         process = one.process
@@ -260,7 +260,8 @@ def _nobody_consumes(lane: LaneFigures, seen: Sequence[Seen]) -> Problem:
             )
         return Problem(
             "no_consumer",
-            f"Worker {process.name} (pid {process.pid}) runs, but its consumer of lane {lane.lane} does not{waiting}.",
+            f"Worker {process.name} (pid {process.pid}) runs, but its consumer of lane {lane.lane} is dead or stuck"
+            f"{waiting}.",
             f"Restart it; http://{process.probes}/livez says what stands still." if process.probes else "Restart it.",
         )
     return Problem(
@@ -268,6 +269,10 @@ def _nobody_consumes(lane: LaneFigures, seen: Sequence[Seen]) -> Problem:
         f"No worker serves lane {lane.lane}{waiting}.",
         f"Start one: celery -A worker worker -Q {lane.lane}.",
     )
+
+
+def _events(number: int) -> str:
+    return "1 event" if number == 1 else f"{number:,} events"
 
 
 def _serves(one: Seen, lane: str) -> bool:
@@ -300,7 +305,7 @@ def other_problems(figures: Figures) -> Iterator[Problem]:
     if figures.dead:
         yield Problem(
             "dead_letters",
-            f"{figures.dead:,} events could not be handled and lie with the dead letters.",
+            f"There are dead letters, events that could not be handled: {figures.dead:,}.",
             "See why with `connectbot dead list`, then replay or drop them.",
         )
     if figures.breaker != State.CLOSED.value:
@@ -318,7 +323,7 @@ def _breaker(figures: Figures) -> Problem:
     by_hand = figures.breaker == State.FORCED_OPEN.value
     return Problem(
         "breaker_open",
-        f"The circuit breaker before the Java service is {figures.breaker.replace('_', ' ')}; {parked:,} jobs are parked.",
+        f"The circuit breaker of the Java service is {figures.breaker.replace('_', ' ')}; jobs parked: {parked:,}.",
         "An operator has forced it open: `connectbot java release` lets the jobs go on."
         if by_hand
         else "Look after the Java service: the jobs go on by themselves when it is well, and none is lost.",

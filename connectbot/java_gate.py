@@ -18,7 +18,7 @@ SAYS_NOTHING: Final = frozenset({"pool_timeout", "token_unreadable", "too_early"
 IS_NO_SERVICE: Final = frozenset({"nonsense"})
 """Reasons never to ask again that a service in good health does not give."""
 NO_PERMIT_DELAY_SECONDS: Final = 1.0
-LAPSE_MARGIN_SECONDS: Final = 10.0
+LAPSE_MARGIN_SECONDS: Final = 5.0
 
 T = TypeVar("T")
 

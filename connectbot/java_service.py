@@ -229,7 +229,7 @@ class JavaService:
             retries=False,
             preload_content=False,
             timeout=_timeout(seconds),
-            pool_timeout=seconds,  # type: ignore[arg-type] - any number of seconds will do
+            pool_timeout=seconds,  # type: ignore[arg-type]
         )
         try:
             yield response

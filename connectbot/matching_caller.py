@@ -58,13 +58,14 @@ def request_matching(
     result will be kept; `BacklogFull` or `RedisUnavailable` when it was not even published.
     """
     caller, asked = _caller(os.getpid()), _question(users, type, employees, request_id, deadline)
-    answer = caller.ask(asked)
+    answer: Future[MatchingResult] = Future()
     try:
+        caller.ask(asked, answer)
         return answer.result(wait)
     except TimedOut:
         return caller.look_again(asked, wait)
     finally:
-        caller.forget(asked)
+        caller.forget(asked, answer)
 
 
 async def request_matching_async(
@@ -78,13 +79,14 @@ async def request_matching_async(
 ) -> MatchingResult:
     """`request_matching` for coroutines: any number of them may wait, and none keeps a thread."""
     caller, asked = _caller(os.getpid()), _question(users, type, employees, request_id, deadline)
+    answer: Future[MatchingResult] = Future()
     try:
-        answer = await awaitable(caller.ask, asked)
+        await awaitable(caller.ask, asked, answer)
         return await asyncio.wait_for(asyncio.wrap_future(answer), wait)
     except TimeoutError:
         return await awaitable(caller.look_again, asked, wait)
     finally:
-        caller.forget(asked)
+        caller.forget(asked, answer)
 
 
 class _Told(msgspec.Struct):
@@ -114,13 +116,13 @@ class MatchingCaller:
         self._subscribed = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def ask(self, asked: dict[str, Any]) -> Future[MatchingResult]:
-        """Publish a request. Answers what will hold its result; `forget` it in the end."""
-        answer = self._expect(asked["request_id"])
+    def ask(self, asked: dict[str, Any], answer: Future[MatchingResult]) -> None:
+        """Publish a request; ``answer`` will hold its result. `forget` it in the end."""
+        self._expect(asked["request_id"], answer)
         stored = self._stored(asked["request_id"])
         if stored is not None:
             self._tell(asked["request_id"], stored)
-            return answer
+            return
         self._clients.publisher.publish(
             new_event(
                 ConnectBotEvents.MATCHING_REQUEST,
@@ -129,7 +131,6 @@ class MatchingCaller:
                 event_id=derived_id(asked["request_id"], "request"),
             )
         )
-        return answer
 
     def look_again(self, asked: dict[str, Any], wait: float) -> MatchingResult:
         """The result where it is there although nobody told; else raises `MatchingUnanswered`."""
@@ -141,19 +142,16 @@ class MatchingCaller:
             )
         return stored
 
-    def forget(self, asked: dict[str, Any]) -> None:
+    def forget(self, asked: dict[str, Any], answer: Future[MatchingResult]) -> None:
         """Wait no longer."""
         with self._lock:
-            answers = self._waiting.get(asked["request_id"], [])
-            if answers:
-                answers.pop()
-            if not answers:
-                self._waiting.pop(asked["request_id"], None)
+            others = [one for one in self._waiting.pop(asked["request_id"], []) if one is not answer]
+            if others:
+                self._waiting[asked["request_id"]] = others
 
     # --- inside ---------------------------------------------------------------------------------------
 
-    def _expect(self, request_id: str) -> Future[MatchingResult]:
-        answer: Future[MatchingResult] = Future()
+    def _expect(self, request_id: str, answer: Future[MatchingResult]) -> None:
         with self._lock:
             self._waiting.setdefault(request_id, []).append(answer)
             if self._thread is None:
@@ -161,7 +159,6 @@ class MatchingCaller:
                 self._thread.start()
         if not self._subscribed.wait(SUBSCRIBE_SECONDS):
             raise RedisUnavailable("nobody could listen for the answer: the matching request was not published")
-        return answer
 
     def _stored(self, request_id: str) -> MatchingResult | None:
         found = self._clients.temp_data.get(RESULTS_NAMESPACE, request_id)

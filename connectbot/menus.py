@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from connectbot import json_text, scan
-from connectbot.cache import Cache
+from connectbot.cache import Cache, Ending
+from connectbot.effects import Column
 from connectbot.errors import UnreadableValue
 from connectbot.keys import MENU_PREFIX, CacheKeys, Keys, menu_key
 from connectbot.redis_client import Command, RedisClient, translated_errors
-from connectbot.users import DEFAULT_ROLE
+from connectbot.users import DEFAULT_ROLE, KnownUser
 
 Menu = dict[str, Any]
 
@@ -101,6 +103,9 @@ class Menus:
         self._cache_keys = cache_keys
         self._warm = tuple(warm)
         self._ttl_seconds = ttl_seconds
+        self._prefix = cache_keys.physical(MENU_PREFIX)
+        # A role is any word that an event brings: not every one must be kept.
+        self._ending = lru_cache(maxsize=256)(self._make_ending)
 
     def get(self, user_id: int, menu_type: str) -> dict[str, Any] | None:
         """What lies in the cache: ``{"data", "user_id", "menu_type", "cached_at"}``; None when nothing does.
@@ -139,18 +144,16 @@ class Menus:
         users = {key.removeprefix(prefix.encode()).partition(b":")[0] for keys in pages for key in keys}
         return sorted(int(user_id) for user_id in users if _USER_ID.fullmatch(user_id))
 
-    def writing(self, user_id: int, role: str, *, now: float, types: Iterable[str] = ()) -> list[Command]:
-        """The commands that rebuild a user's menus of some ``types``; by default the warm ones.
+    def writing(self, users: Sequence[KnownUser], *, now: float, types: Iterable[str] = ()) -> list[Column]:
+        """The commands that rebuild the menus of some ``types`` of users; by default the warm ones.
 
-        By default they also remove the user's other menus, which were made for what the user was before.
+        By default they also remove the users' other menus, which were made for what the users were before.
         """
         chosen = tuple(types) or self._warm
-        commands = [self._caching(user_id, menu_type, role, now=now) for menu_type in chosen]
+        columns = [self._caching(users, menu_type, now=now) for menu_type in chosen]
         if chosen == self._warm:
-            others = [menu_key(user_id, other) for other in MENU_TYPES if other not in self._warm]
-            commands.append(self._cache.deleting(*others))
-            commands.append(("ZADD", self._keys.warm_menus, repr(now + self._ttl_seconds), user_id))
-        return commands
+            columns += self._putting_down(users, runs_out=repr(now + self._ttl_seconds))
+        return columns
 
     def removing(self, user_id: int) -> list[Command]:
         """The commands that remove every menu of a user."""
@@ -175,10 +178,29 @@ class Menus:
             ids = self._redis.zrangebyscore(self._keys.warm_menus, "-inf", before, start=0, num=limit)
         return [int(id_) for id_ in ids]
 
-    def _caching(self, user_id: int, menu_type: str, role: str, *, now: float) -> Command:
-        menu = BUILDERS[menu_type](user_id, role)
-        text = msgspec.json.encode(menu_record(user_id, menu_type, menu, now=now)).decode()
-        return self._cache.setting(menu_key(user_id, menu_type), text, ttl_seconds=self._ttl_seconds)
+    def _caching(self, users: Sequence[KnownUser], menu_type: str, *, now: float) -> Column:
+        words: list[Any] = []
+        for user in users:
+            user_id, ending = user.user_id, self._ending(menu_type, user.role or DEFAULT_ROLE)
+            start = f'{{"cached_at":{now!r},"user_id":{user_id},"data":{{"user_id":{user_id},'
+            words += (self._key(user_id, menu_type), ending.after(start), "PX", self._ttl_seconds * 1000)
+        return Column(("SET",), words, together=False)
+
+    def _putting_down(self, users: Sequence[KnownUser], *, runs_out: str) -> Iterator[Column]:
+        """Note when the warm menus run out, and remove the others."""
+        if others := [menu_type for menu_type in MENU_TYPES if menu_type not in self._warm]:
+            yield Column(("DEL",), [self._key(user.user_id, other) for user in users for other in others])
+        yield Column(("ZADD", self._keys.warm_menus), [word for user in users for word in (runs_out, user.user_id)])
+
+    def _key(self, user_id: int, menu_type: str) -> str:
+        return f"{self._prefix}{user_id}:{menu_type}"
+
+    def _make_ending(self, menu_type: str, role: str) -> Ending:
+        """What the menus of one type and role have in common: all but the user's id and the time."""
+        menu = BUILDERS[menu_type](0, role)
+        del menu["user_id"]
+        rest = msgspec.json.encode(menu).decode().removeprefix("{")
+        return self._cache.ending(f'{rest},"menu_type":"{menu_type}"}}')
 
 
 def menu_record(user_id: int, menu_type: str, menu: object, *, now: float) -> dict[str, Any]:

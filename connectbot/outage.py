@@ -74,7 +74,7 @@ class Outage:
         with self._lock:
             if self._now is None:
                 self._now, self._began = Absence(cause, time.time()), time.monotonic()
-                _logger.warning("Redis is away: %s; going on without it until it is back", cause)
+                _logger.warning("going on without Redis until it is back: %s", cause)
         self.look_after()
 
     def end(self) -> None:

@@ -13,7 +13,7 @@ from connectbot.redis_client import RedisClient, translated_errors
 
 NOTE_SECONDS: Final = 2.0
 """How often a process says that it is there."""
-SILENT_SECONDS: Final = 15.0
+SILENT_SECONDS: Final = 10.0
 """Who has not said so for that long hangs, was killed, or cannot reach Redis."""
 REMEMBERED_SECONDS: Final = 600.0
 

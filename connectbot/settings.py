@@ -163,8 +163,8 @@ class Settings:
     probes: str = _setting(
         "CONNECTBOT_PROBES",
         "127.0.0.1:0",
-        "`host:port` where a worker or beat answers `/livez`, `/readyz` and `/metrics`; port 0 is any free one, kept in "
-        "Redis; `off` is nowhere. Unset: any free port of loopback.",
+        "`host:port` where a worker or beat answers `/livez`, `/readyz` and `/metrics`; port 0 is any free one, kept "
+        "in Redis; `off` is nowhere. Unset: any free port of loopback.",
     )
     log_format: str = _setting(
         "CONNECTBOT_LOG_FORMAT",
@@ -181,7 +181,9 @@ class Settings:
     def __post_init__(self) -> None:
         _require(self.cache_serializer in ("pickle", "json"), "CACHE_SERIALIZER", "must be pickle or json")
         _require(self.matching_fallback in ("none", "local"), "CONNECTBOT_MATCHING_FALLBACK", "must be none or local")
-        _require(self.log_format in ("auto", "json", "console"), "CONNECTBOT_LOG_FORMAT", "must be auto, json or console")
+        _require(
+            self.log_format in ("auto", "json", "console"), "CONNECTBOT_LOG_FORMAT", "must be auto, json or console"
+        )
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not isinstance(value, bool):

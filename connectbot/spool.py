@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from connectbot.redis_client import Command
 
 BUSY_SECONDS: Final = 1.0
 """How long one process waits for another to finish writing: that takes less than a millisecond."""
+AGAIN_SECONDS: Final = 0.01
 
 _SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS parcel (
@@ -69,7 +71,7 @@ class Spool:
         body = _encoder.encode(parcel)
         with self._using() as file, file:
             ((first, last),) = file.execute("SELECT min(number), max(number) FROM parcel")
-            if first is not None and last - first >= self._room:
+            if first is not None and last - first + 1 >= self._room:
                 raise SpoolUnusable(f"the spool {self._path} is full ({self._room} parcels): see that Redis comes back")
             file.execute("INSERT INTO parcel (ref, spooled_at, body) VALUES (?, ?, ?)", (ref, now, body))
 
@@ -150,6 +152,18 @@ class Spool:
 
 
 def _open(path: str) -> sqlite3.Connection:
+    """Open the file, making it when it is not there. Several processes that make it at once get in each other's way."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return _open_once(path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(AGAIN_SECONDS)
+
+
+def _open_once(path: str) -> sqlite3.Connection:
     # What is in it may be personal. SQLite gives its other files the same mode.
     with suppress(FileExistsError):  # opening one that exists would take SQLite's locks away from this process
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))

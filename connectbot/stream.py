@@ -323,6 +323,10 @@ class EventStream:
         """The command that raises a counter of the installation, as part of a commit."""
         return ("HINCRBY", self._keys.counters, counter, by)
 
+    def distrust_connections(self) -> None:
+        """Close the connections that are not in use: where one was half-open, the others most likely are, too."""
+        self._redis.connection_pool.disconnect(inuse_connections=False)
+
     # --- upkeep ---------------------------------------------------------------------------------------
 
     def release_delayed(self, lane: str, *, now: float, limit: int) -> int:

@@ -13,6 +13,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,15 +22,18 @@ import msgspec
 from celery import shared_task
 from celery.utils.log import get_task_logger
 
+from connectbot import ages
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.errors import FenceLost, Later, MalformedEvent, Never, Parked, RedisUnavailable
 from connectbot.events import Event
+from connectbot.log import about
 from connectbot.stream import Batch, Entry
 from tasks.process import clients
 
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 300.0
+LONGEST_LOGGED_ID = 100
 
 logger = get_task_logger(__name__)
 
@@ -72,7 +77,9 @@ def event_task(
         def run(**order: Any) -> int:
             ours = clients()
             at_once = ours.settings.java_calls_per_process if one_by_one else 0
-            return BatchRun(ours, msgspec.convert(order, Batch), Work(handle, farewell, at_once, deadline)).run()
+            batch = msgspec.convert(order, Batch)
+            with about(task_id=run.request.id, lane=batch.lane):
+                return BatchRun(ours, batch, Work(handle, farewell, at_once, deadline)).run()
 
         return run
 
@@ -133,24 +140,36 @@ class BatchRun:
 
     def _one_by_one(self, received: Sequence[Received]) -> None:
         with ThreadPoolExecutor(self._work.calls_at_once) as threads:
-            for _ in threads.map(lambda one: self._together([one]), received):
+            contexts = [copy_context() for _ in received]  # what the log lines are about
+            for _ in threads.map(lambda context, one: context.run(self._together, [one]), contexts, received):
                 pass
 
     def _together(self, received: Sequence[Received]) -> None:
         if not received:
             return
         try:
-            effects = self._work.handle(self._clients, received)
-            self._commit([one.entry.id for one in received], effects)
+            self._commit([one.entry.id for one in received], self._handle(received))
         except (FenceLost, RedisUnavailable):
             raise
         except Exception as error:  # whatever a handler may raise, its neighbours must not suffer
             if len(received) == 1:
-                self._put_off_or_bury(received[0], error)
+                with _about(received[0]):
+                    self._put_off_or_bury(received[0], error)
             else:
                 middle = len(received) // 2
                 self._together(received[:middle])
                 self._together(received[middle:])
+
+    def _handle(self, received: Sequence[Received]) -> Effects:
+        """What the handler wants written, and how old the events are by then."""
+        if len(received) == 1:
+            with _about(received[0]):
+                effects = self._work.handle(self._clients, received)
+        else:
+            effects = self._work.handle(self._clients, received)
+        key = self._clients.settings.keys.ages(self._batch.lane)
+        effects.add(*ages.counting(key, [one.entry.origin for one in received], now=time.time()))
+        return effects
 
     def _put_off_or_bury(self, one: Received, error: Exception) -> None:
         attempts = one.entry.attempts + (not isinstance(error, Later) or error.counted)
@@ -209,6 +228,16 @@ def backoff_seconds(attempts: int) -> float:
     """How long to wait after the given number of failures: doubling, capped, with jitter against herds."""
     doubled = FIRST_DELAY_SECONDS * 2.0 ** min(max(attempts - 1, 0), 30)
     return min(doubled, LONGEST_DELAY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets
+
+
+def _about(one: Received) -> AbstractContextManager[None]:
+    """What lines on the log are about, while one event is worked on. Its ids come from outside, and may be long."""
+    request_id = one.event.data.get("request_id")
+    return about(
+        event_id=one.event.id[:LONGEST_LOGGED_ID],
+        attempt=one.entry.attempts + 1,
+        request_id=request_id[:LONGEST_LOGGED_ID] if isinstance(request_id, str) else None,
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -24,8 +24,9 @@ from tasks.process import clients
 
 SERVICE: Final = "matching"
 RESULTS_NAMESPACE: Final = "matching_results"
-TWIN_DELAYS_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""How long a request waits, time after time, for another one for the same people that is in flight."""
+SHORTEST_TWIN_DELAY_SECONDS: Final = 0.2
+LONGEST_TWIN_DELAY_SECONDS: Final = 5.0
+"""How long a request waits, each time half its age, for another one for the same people that is in flight."""
 
 
 class _RequestData(msgspec.Struct):
@@ -72,8 +73,7 @@ def announce_failure(ours: Clients, one: Received, reason: str) -> Effects:
     return effects
 
 
-@event_task("matching.answer", farewell=announce_failure, one_by_one=True, deadline=known_deadline_of)
-def answer(ours: Clients, received: Sequence[Received]) -> Effects:
+def answer_request(ours: Clients, received: Sequence[Received]) -> Effects:
     """Ask the service, keep the result, and tell everybody whom it concerns."""
     (one,) = received
     request = _request(one)
@@ -98,6 +98,11 @@ def answer(ours: Clients, received: Sequence[Received]) -> Effects:
         hurried=left_seconds < ours.settings.java_service_timeout_seconds,
     )
     return _results(ours, one, result)
+
+
+answer = event_task("matching.answer", farewell=announce_failure, one_by_one=True, deadline=known_deadline_of)(
+    answer_request
+)
 
 
 def _request(one: Received) -> MatchingRequest:
@@ -133,10 +138,14 @@ def _answered_by_twin(ours: Clients, one: Received, request: MatchingRequest, cl
     key = ours.claims.result_key(claimed.twin) if claimed.claim is Claim.ANSWERED else None
     found = ours.temp_data.get(RESULTS_NAMESPACE, key) if key else None
     if not isinstance(found, dict):
-        delay = TWIN_DELAYS_SECONDS[min(one.entry.tries, len(TWIN_DELAYS_SECONDS) - 1)]
-        raise Later("same_people_in_flight", delay_seconds=delay, counted=False)
+        raise Later("same_people_in_flight", delay_seconds=_twin_delay_seconds(one), counted=False)
     data = {**found, "request_id": request.request_id, "same_as": key}
     return _answers(ours, one, data, twin=True)
+
+
+def _twin_delay_seconds(one: Received) -> float:
+    age_seconds = time.time() - int(one.entry.origin.partition("-")[0]) / 1000
+    return min(max(age_seconds / 2, SHORTEST_TWIN_DELAY_SECONDS), LONGEST_TWIN_DELAY_SECONDS)
 
 
 def _results(ours: Clients, one: Received, result: MatchingResult) -> Effects:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any, Final
+from operator import attrgetter
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from celery import shared_task
 
 from connectbot.clients import Clients
-from connectbot.effects import Effects
+from connectbot.effects import Column, Effects
 from connectbot.errors import MalformedEvent
 from connectbot.events import ConnectBotEvents, Event, UserId, derived_id, new_event, read_data
 from connectbot.keys import user_namespace
@@ -19,6 +20,8 @@ from tasks.base import Received, event_task
 from tasks.process import clients
 
 CHUNK_USERS: Final = 500
+CHUNKS_A_STEP: Final = 4
+"""Chunks that one step of the walk over all users finds."""
 WARM_INTERVAL_SECONDS: Final = 300.0
 """How often `warm` runs (see worker/schedule.py): what runs out before its next run is rebuilt now."""
 
@@ -62,7 +65,7 @@ def warm(scope: str = "expiring") -> int:
     """
     ours = clients()
     if scope == "all":
-        ours.publisher.publish(_warming(ours, cursor=0, cause=f"menus.warm at {time.time_ns()}"))
+        ours.publisher.publish(_going_on(ours, 0, cause=f"menus.warm at {time.time_ns()}"))
         return 0
     if scope != "expiring":
         raise ValueError(f'scope must be "expiring" or "all", not {scope!r}')
@@ -84,6 +87,10 @@ class _User(msgspec.Struct):
     role: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
 
 
+EVERYBODY: Final = _User(0)
+"""Stands for the user of an event that is about all of them."""
+
+
 class _UserData(msgspec.Struct):
     user: _User | None = None
 
@@ -93,15 +100,18 @@ class _CacheClearedData(msgspec.Struct):
 
 
 class _WarmData(msgspec.Struct):
-    cursor: int
+    """The next step of a walk (``cursor``; 0 begins one), or users that a step has found."""
+
+    cursor: int = 0
+    users: tuple[UserId, ...] = ()
 
 
 def follow(ours: Clients, received: Sequence[Received]) -> Effects:
     """Bring users and their menus to the state after these events, whatever their number for one user."""
-    by_age = sorted(received, key=lambda one: one.entry.version)
-    changes = UserChanges(ours, {user_id for one in by_age if (user_id := _subject(one.event)) is not None})
-    for one in by_age:
-        _APPLY[one.event.type](changes, one)
+    by_age = sorted(map(_said, received), key=attrgetter("version"))
+    changes = UserChanges(ours, {said.user.id for said in by_age if said.user is not EVERYBODY})
+    for said in by_age:
+        _APPLY[said.event.type](changes, said)
     return changes.effects()
 
 
@@ -110,17 +120,37 @@ follow_users = event_task("menus.follow_users")(follow)
 
 @event_task("menus.warm_chunk", one_by_one=True)
 def warm_chunk(ours: Clients, received: Sequence[Received]) -> Effects:
-    """Rebuild the menus of the next users, and publish the event that goes on after them: one atomic step."""
+    """Take the next step of the walk over all users, or rebuild the menus of those whom a step has found."""
     (one,) = received
-    cursor, users = ours.users.scan(read_data(one.event, _WarmData).cursor, count=CHUNK_USERS)
+    data = read_data(one.event, _WarmData)
+    return _rebuild_chunk(ours, data.users) if data.users else _walk(ours, data.cursor, cause=one.event.id)
+
+
+def _walk(ours: Clients, cursor: int, *, cause: str) -> Effects:
+    """Find the next users, and publish the event that goes on after them: one atomic step.
+
+    Finding is quick, so that it is done by one; rebuilding is not, and is left to as many as there are.
+    """
+    found: list[Event] = []
+    for _ in range(CHUNKS_A_STEP):
+        cursor, users = ours.users.scan(cursor, count=CHUNK_USERS)
+        if living := [user.user_id for user in users if user.role is not None]:
+            found.append(_warming(ours, {"users": living}, event_id=derived_id(cause, "chunk", len(found))))
+        if not cursor:
+            break
     effects = Effects()
-    for user in users:
-        if user.role is not None:
-            effects.add_for_user(
-                user.user_id, user.version, ours.menus.writing(user.user_id, user.role, now=time.time())
-            )
     if cursor:
-        effects.add(*ours.stream.publishing(_warming(ours, cursor=cursor, cause=one.event.id)))
+        effects.add(*ours.stream.publishing(_going_on(ours, cursor, cause=cause)))
+    for event in found:
+        into_stream, _ = ours.stream.publishing(event)  # of no interest to listeners
+        effects.add(into_stream)
+    return effects
+
+
+def _rebuild_chunk(ours: Clients, user_ids: Iterable[int]) -> Effects:
+    living = [user for user in ours.users.look_up(user_ids).values() if user.role is not None]
+    effects = Effects()
+    effects.add_for_users({user.user_id: user.version for user in living}, ours.menus.writing(living, now=time.time()))
     return effects
 
 
@@ -169,15 +199,17 @@ class UserChanges:
         for user_id in self._clients.menus.cold(sorted(untouched), within_seconds=WARM_INTERVAL_SECONDS):
             self.rebuild(user_id)
         effects, now = Effects(), time.time()
+        living = [user for user in self._changed.values() if user.role is not None]
+        remembering = self._clients.users.remembering(living)
+        effects.add_for_users(
+            {user.user_id: user.version for user in living},
+            [remembering, *self._clients.menus.writing(living, now=now, types=types)],
+        )
         for user in self._changed.values():
-            commands = [*self._clients.users.remembering(user, now=now)]
             if user.role is None:
-                commands += self._removing(user.user_id)
-            else:
-                commands += self._clients.menus.writing(user.user_id, user.role, now=now, types=types)
-            effects.add_for_user(user.user_id, user.version, commands)
+                effects.add_for_users({user.user_id: user.version}, self._removing(user, now=now))
         if self._everybody:
-            warming = _warming(self._clients, cursor=0, cause=self._everybody)
+            warming = _going_on(self._clients, 0, cause=self._everybody)
             effects.add(*self._clients.stream.publishing(warming))
         return effects
 
@@ -185,45 +217,62 @@ class UserChanges:
         stranger = KnownUser(user_id, NO_VERSION, DEFAULT_ROLE)
         return self._changed.get(user_id) or self._known.get(user_id) or stranger
 
-    def _removing(self, user_id: int) -> list[Any]:
-        namespace = user_namespace(user_id)
+    def _removing(self, user: KnownUser, *, now: float) -> list[Column]:
+        namespace = user_namespace(user.user_id)
         temp_data = self._clients.temp_data
-        return [
-            *self._clients.menus.removing(user_id),
+        commands = [
+            *self._clients.menus.removing(user.user_id),
             *temp_data.removing(namespace, temp_data.keys_of(namespace)),
+        ]
+        return [
+            self._clients.users.remembering([user]),
+            self._clients.users.marking_deleted(user.user_id, now=now),
+            *map(Column.of, commands),
         ]
 
 
-def _user_created(changes: UserChanges, one: Received) -> None:
-    user = _user(one.event)
-    if user.role is None:
-        changes.appear(user.id, one.entry.version)
-    else:
-        changes.set_role(user.id, user.role, one.entry.version)
+class _Said(NamedTuple):
+    """What one event says: about whom, and how new it is."""
+
+    version: str
+    event: Event
+    user: _User
 
 
-def _user_updated(changes: UserChanges, one: Received) -> None:
-    user = _user(one.event)
-    if user.role is None:
-        changes.rebuild(user.id)
-    else:
-        changes.set_role(user.id, user.role, one.entry.version)
-
-
-def _user_deleted(changes: UserChanges, one: Received) -> None:
-    changes.delete(_user(one.event).id, one.entry.version)
-
-
-def _user_login(changes: UserChanges, one: Received) -> None:
-    changes.warm_up(_user(one.event).id)
-
-
-def _cache_cleared(changes: UserChanges, one: Received) -> None:
+def _said(one: Received) -> _Said:
+    if one.event.type != ConnectBotEvents.SYSTEM_CACHE_CLEARED:
+        return _Said(one.entry.version, one.event, _user(one.event))
     user_id = read_data(one.event, _CacheClearedData).user_id
-    if user_id is not None:
-        changes.rebuild(user_id)
+    return _Said(one.entry.version, one.event, EVERYBODY if user_id is None else _User(user_id))
+
+
+def _user_created(changes: UserChanges, said: _Said) -> None:
+    if not said.user.role:
+        changes.appear(said.user.id, said.version)
     else:
-        changes.warm_everybody(one.event.id)
+        changes.set_role(said.user.id, said.user.role, said.version)
+
+
+def _user_updated(changes: UserChanges, said: _Said) -> None:
+    if not said.user.role:
+        changes.rebuild(said.user.id)
+    else:
+        changes.set_role(said.user.id, said.user.role, said.version)
+
+
+def _user_deleted(changes: UserChanges, said: _Said) -> None:
+    changes.delete(said.user.id, said.version)
+
+
+def _user_login(changes: UserChanges, said: _Said) -> None:
+    changes.warm_up(said.user.id)
+
+
+def _cache_cleared(changes: UserChanges, said: _Said) -> None:
+    if said.user is EVERYBODY:
+        changes.warm_everybody(said.event.id)
+    else:
+        changes.rebuild(said.user.id)
 
 
 _APPLY: Final = {
@@ -233,13 +282,6 @@ _APPLY: Final = {
     ConnectBotEvents.USER_LOGIN: _user_login,
     ConnectBotEvents.SYSTEM_CACHE_CLEARED: _cache_cleared,
 }
-
-
-def _subject(event: Event) -> int | None:
-    """The user that an event is about; None when it is about everybody."""
-    if event.type == ConnectBotEvents.SYSTEM_CACHE_CLEARED:
-        return read_data(event, _CacheClearedData).user_id
-    return _user(event).id
 
 
 def _user(event: Event) -> _User:
@@ -252,13 +294,14 @@ def _user(event: Event) -> _User:
     return _User(event.user_id)
 
 
-def _warming(ours: Clients, *, cursor: int, cause: str) -> Event:
-    return new_event(
-        ConnectBotEvents.MENUS_WARM,
-        {"cursor": cursor},
-        channel=ours.settings.keys.global_channel,
-        event_id=derived_id(cause, "warm", cursor),
-    )
+def _going_on(ours: Clients, cursor: int, *, cause: str) -> Event:
+    """The event that takes the walk over all users on from ``cursor``."""
+    return _warming(ours, {"cursor": cursor}, event_id=derived_id(cause, "warm", cursor))
+
+
+def _warming(ours: Clients, data: dict[str, Any], *, event_id: str) -> Event:
+    channel = ours.settings.keys.global_channel
+    return new_event(ConnectBotEvents.MENUS_WARM, data, channel=channel, event_id=event_id)
 
 
 def _chunks(user_ids: Sequence[int]) -> Iterator[list[int]]:

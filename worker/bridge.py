@@ -45,11 +45,11 @@ BUSY_MESSAGES: Final = 20
 COLLECTING_SECONDS: Final = 0.01
 """After so many messages at once the bridge waits this long: a flood wakes it 100 times a second, not 10,000."""
 LONGEST_SLEEP_SECONDS: Final = MARKER_SECONDS / 2
-"""What a bridge that hung for longer still holds may have been brought in by others, and been forgotten since."""
+"""What a bridge holds for longer, others may have brought in and forgotten: it would come in again, as if new."""
 
 
 class _Overslept(Exception):
-    """This process hung for so long that what it holds is not to be trusted."""
+    """This process, or Redis, hung for so long that what is held is not to be trusted."""
 
 
 class Bridge:
@@ -64,6 +64,7 @@ class Bridge:
         self._next_note = 0.0
         self._redis_ahead_ms = 0
         self._is_full = False
+        self._is_away = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
 
@@ -83,19 +84,27 @@ class Bridge:
             try:
                 self._listen()
             except RedisUnavailable as reason:
-                logger.warning("the bridge subscribes anew: %s", reason)
+                if not self._is_away:
+                    logger.warning("the bridge subscribes anew, as soon as it can: %s", reason)
+                self._is_away = True
             except _Overslept:
-                logger.warning("the bridge hung for more than %g s and subscribes anew", LONGEST_SLEEP_SECONDS)
+                logger.warning(
+                    "the bridge hung for more than %g s: it drops %d messages and subscribes anew",
+                    LONGEST_SLEEP_SECONDS, len(self._held),
+                )  # fmt: skip
                 self._held.clear()
             except Exception:
                 logger.exception("the bridge subscribes anew after an unexpected error")
             self._stopping.wait(PAUSE_SECONDS)
 
     def _listen(self) -> None:
-        self._awake_at = time.monotonic()
+        if not self._held:
+            self._awake_at = time.monotonic()
         patterns = self._clients.settings.keys.channel_patterns
         with Listener(self._clients.redis, patterns=patterns, ignoring=OURS_ENDS_WITH) as listener:
             self._note(unbroken=False)
+            self._is_away = False
+            logger.info("the bridge listens to %s", ", ".join(patterns))
             while not self._stopping.is_set():
                 self._stay_awake()
                 self._hear(listener)
@@ -156,7 +165,8 @@ class Bridge:
         self._redis_ahead_ms = noted.redis_ms - int(time.monotonic() * 1000)
         if noted.gap_seconds:
             logger.error(
-                "nobody listened to v21's channels for %.1f s: what it published then is lost", noted.gap_seconds
+                "nobody listened to v21's channels for %.1f s: what it published then, if anything, is lost",
+                noted.gap_seconds,
             )
 
 

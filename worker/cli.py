@@ -7,7 +7,7 @@ import sys
 import click
 
 from connectbot.errors import ConnectBotError
-from worker.commands import chaos, dead, stack
+from worker.commands import chaos, check, dead, java, stack, stats
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,6 +19,9 @@ def connectbot() -> None:
 connectbot.add_command(stack.demo)
 connectbot.add_command(stack.up)
 connectbot.add_command(chaos.chaos)
+connectbot.add_command(java.java)
+connectbot.add_command(check.check)
+connectbot.add_command(stats.stats)
 connectbot.add_command(dead.dead)
 
 

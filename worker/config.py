@@ -38,6 +38,7 @@ broker_transport_options = {
 }
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # however long Redis is away
+broker_channel_error_retry = True  # a Redis that answers, but refuses (MISCONF: its disk is full), ends no worker
 
 task_default_queue = DEFAULT
 task_queues = [Queue(lane) for lane in LANES]

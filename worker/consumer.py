@@ -24,6 +24,7 @@ from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.errors import FenceLost, RedisUnavailable
 from connectbot.events import is_known
+from connectbot.log import about
 from connectbot.stream import Batch, Entry
 from worker.orders import End, open_orders
 from worker.pulse import pulses
@@ -43,6 +44,8 @@ BEAT_SECONDS: Final = 1.0
 """How often the lease is renewed and the lane looked after; five such beats fit into a lease."""
 READ_WAIT_SECONDS: Final = 0.5
 RECOVERY_PAUSE_SECONDS: Final = 0.5
+MOST_SECONDS_ON_THE_WAY: Final = 3.0
+"""An order that has not come back through the broker by then is taken for lost."""
 MOST_WAITING_BATCHES: Final = 4
 """So much an heir may have waiting: when many die, the next estate must not wait until the last one is worked off."""
 RELEASE_AT_ONCE: Final = 1000
@@ -135,6 +138,10 @@ class LaneConsumer:
     # --- registration ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        with about(lane=self._lane):
+            self._serve_until_stopped()
+
+    def _serve_until_stopped(self) -> None:
         while not self._stopping:
             try:
                 self._serve()
@@ -154,6 +161,9 @@ class LaneConsumer:
                 self._settle_ended()
                 if self._has_room():
                     self._hand_out_next()
+        except RedisUnavailable:
+            self._stream.distrust_connections()
+            raise
         finally:
             self._leave()
 
@@ -197,9 +207,14 @@ class LaneConsumer:
         """An order may be revoked by an operator, or vanish in the broker: its entries must not wait for ever."""
         patience = time_limit_seconds(self._lane, self._settings) + TASK_TIME_LIMIT_SECONDS
         with self._changed:
-            oldest = min((order.given_at for order in self._in_flight.values()), default=math.inf)
-        if time.monotonic() - oldest > patience:
+            given_at = {order_id: order.given_at for order_id, order in self._in_flight.items()}
+        now = time.monotonic()
+        if now - min(given_at.values(), default=math.inf) > patience:
             raise _Renounced(f"an order was not heard of for {patience:g} s")
+        # Redis may have given an order to a connection that is half-open: it is gone then, and nobody is told.
+        on_the_way = [at for order_id, at in given_at.items() if not open_orders.is_received(order_id)]
+        if now - min(on_the_way, default=math.inf) > MOST_SECONDS_ON_THE_WAY:
+            raise _Renounced(f"an order has not come through the broker within {MOST_SECONDS_ON_THE_WAY:g} s")
 
     def _inherit(self) -> None:
         limit = batch_size(self._lane, self._settings)
@@ -218,7 +233,7 @@ class LaneConsumer:
         with self._changed:
             if self._ended:
                 return False
-            if self._draining or len(self._in_flight) >= self._most_in_flight:
+            if self._draining or sum(map(_weight, self._in_flight.values())) >= self._most_in_flight:
                 self._changed.wait(min(READ_WAIT_SECONDS, BEAT_SECONDS))
                 return False
             return True
@@ -328,6 +343,11 @@ class LaneConsumer:
         with self._changed:
             if not self._stopping:
                 self._changed.wait(seconds)
+
+
+def _weight(order: Order) -> float:
+    """How much of a batch an order is: of those alone under suspicion many go out at once, or it would take for ever."""
+    return min(1.0, order.batch.count / SUSPECTS_AT_ONCE) if order.batch.ids else 1.0
 
 
 def _span(lane: str, consumer: str, types: tuple[str, ...], entries: Sequence[Entry]) -> Batch:

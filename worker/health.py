@@ -25,7 +25,7 @@ from worker.pulse import Pulses
 
 logger = logging.getLogger(__name__)
 
-STUCK_SECONDS: Final = 20.0
+STUCK_SECONDS: Final = 15.0
 """A part that has not moved for so long stands still. The slowest turn of any part, with every timeout, is shorter."""
 ANSWER_SECONDS: Final = 2.0
 """How long Redis may take to answer us."""

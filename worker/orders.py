@@ -36,6 +36,7 @@ class Orders:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listeners: dict[str, Listener] = {}
+        self._received: set[str] = set()
 
     def open(self, order_id: str, listener: Listener) -> None:
         """Remember an order; ``listener`` is told its end, once."""
@@ -46,8 +47,20 @@ class Orders:
         """Tell the end of an order; the first word counts."""
         with self._lock:
             listener = self._listeners.pop(order_id, None)
+            self._received.discard(order_id)
         if listener:
             listener(order_id, end)
+
+    def receive(self, order_id: str) -> None:
+        """The order has come back through the broker."""
+        with self._lock:
+            if order_id in self._listeners:
+                self._received.add(order_id)
+
+    def is_received(self, order_id: str) -> bool:
+        """Whether an open order has come back through the broker."""
+        with self._lock:
+            return order_id in self._received
 
 
 open_orders = Orders()
@@ -55,6 +68,10 @@ open_orders = Orders()
 
 class OrderRequest(CountedRequest):
     """What stands for an order in the worker's main process (Celery: ``Task.Request``)."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        open_orders.receive(self.id)
 
     def acknowledge(self) -> None:
         """The task has returned."""

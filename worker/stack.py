@@ -110,6 +110,7 @@ class Stack:
             "CELERY_BROKER_URL": self.settings.broker_url,
             "JAVA_SERVICE_URL": self.settings.java_service_url,
             "CONNECTBOT_NAMESPACE": self.settings.namespace,
+            "CONNECTBOT_PROBES": f"{HOST}:0",  # several processes of one machine cannot share a port
             # Flower takes its password from here: a command line could be read by every user of the machine.
             "FLOWER_BASIC_AUTH": f"{self.flower_user}:{self.flower_password}",
         }

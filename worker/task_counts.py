@@ -11,13 +11,14 @@ from typing import Any, Final
 from celery import Task
 from celery.signals import task_received
 from celery.worker.request import Request
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from worker.routing import LANES
 
 LABELS: Final = ("name", "hostname", "queue_name")
 _CLASS: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,80}")
 
+disable_created_metrics()  # a series more for each counter, which nobody asks for
 registry: Final = CollectorRegistry()
 _WHAT: Final = {
     "task-received": "The worker has received a task.",

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import redis
 from django.core.cache import cache as django_cache
 
 from connectbot.errors import RedisUnavailable
@@ -143,8 +144,8 @@ class Selftest:
             )
         finally:
             subscriber.close()
-        self._find_in_stream(heard[0])
-        return f"an event of user {self._user_id} was heard on its channel, and is in {self._settings.keys.events}"
+        where = self._find_in_stream(heard[0])
+        return f"an event of user {self._user_id} was heard on its channel, and {where}"
 
     def try_temp_data(self) -> str:
         """Data stored, read by the site's other cache, given more time, and removed."""
@@ -203,10 +204,13 @@ class Selftest:
             heard.append(event["id"])
             stop()
 
-    def _find_in_stream(self, event_id: str) -> None:
+    def _find_in_stream(self, event_id: str) -> str:
+        """Where an event that was heard is. Raises `Broken` when it is not in the stream."""
         stream, client = self._settings.keys.events, self._connect()
         try:
             entries = client.xrevrange(stream, count=LOOKED_THROUGH)
+        except redis.exceptions.NoPermissionError:  # a site's user needs no such right (deploy/redis-acl)
+            return f"went into {stream}, as far as this user of Redis may see"
         finally:
             client.close()
         texts = (fields.get(b"event", b"") for _, fields in entries)
@@ -215,11 +219,12 @@ class Selftest:
             f"an event was heard, and is not in the stream {stream}",
             "see that no older ConnectBot publishes under the same name (CONNECTBOT_NAMESPACE)",
         )
+        return f"is in {stream}"
 
     def _start_redis(self) -> str:
         return (
             f"see that the Redis at {self._address} runs, answers and takes writes: start it (`connectbot up` brings "
-            "one), or correct REDIS_URL in the environment or in .env"
+            "one), or correct REDIS_URL in the environment or in .env; `connectbot check` says more"
         )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
-from connectbot.redis_client import ANSWER_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, sentinel_options
+from connectbot.redis_client import CONNECT_TIMEOUT_SECONDS, sentinel_options
 from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
 
@@ -15,6 +15,7 @@ PICKLE_SERIALIZER: Final = "django_redis.serializers.pickle.PickleSerializer"
 JSON_SERIALIZER: Final = "django_redis.serializers.json.JSONSerializer"
 COMPRESSOR: Final = "django_redis.compressors.zlib.ZlibCompressor"
 MAX_CONNECTIONS: Final = 20
+ANSWER_TIMEOUT_SECONDS: Final = 2.0
 POOL_WAIT_SECONDS: Final = 2.0
 
 

@@ -76,9 +76,10 @@ def _try_events(site: Site) -> None:
     """An event would start work, so none is published: the stream is there or can be, and has room."""
     name, client, room = site.settings.keys.events, site.clients.redis, site.clients.publisher.room
     with translated_errors():
-        kind, entries = client.type(name), client.xlen(name)
-    if kind not in (b"stream", b"none"):
-        raise UnreadableValue(f"{name} is a {kind.decode()} and should be a stream: find out who wrote it")
+        kind = client.type(name)
+        if kind not in (b"stream", b"none"):
+            raise UnreadableValue(f"{name} is a {kind.decode()} and should be a stream: find out who wrote it")
+        entries = client.xlen(name)
     if entries >= room:
         raise BacklogFull(f"the stream {name} is full ({entries} entries): start workers for the lanes that lag")
 

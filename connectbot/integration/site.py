@@ -36,7 +36,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 CONNECT_SECONDS: Final = 0.5
-ANSWER_SECONDS: Final = 0.5
+ANSWER_SECONDS: Final = 1.0
 """How long a call may be held up, once, by a Redis that is about to be noticed as away."""
 FINISH_SECONDS: Final = 2.0
 """How long the end of the process may wait for what is being sent out of the spool."""

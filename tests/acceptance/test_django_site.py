@@ -251,8 +251,25 @@ def test_the_command_fails_in_time_and_says_why(
     lines = done.stdout.splitlines()
     assert done.returncode == 1
     assert [line.split()[:2] for line in lines[:-1]] == [["BROKEN", name] for name in broken]
-    assert lines[-1].startswith(f"What to do: see that the Redis at {embedded_redis.url} runs")
+    assert lines[-1].startswith(f"What to do: see that the Redis at {embedded_redis.url} runs, answers")
     assert f"{len(broken)} of {len(broken)} components do not work: {', '.join(broken)}" in done.stderr
+
+
+def test_the_command_needs_no_right_to_read_the_stream_and_shows_no_password(
+    site: Site, embedded_redis: EmbeddedRedis, client: RedisClient, ear: Ear
+) -> None:
+    site_user = {"passwords": ["+only-here"], "commands": ["+@all", "-xrevrange"], "keys": ["*"], "channels": ["*"]}
+    client.acl_setuser("site", enabled=True, **site_user)
+    url = embedded_redis.url.replace("://", "://site:only-here@")
+    (site.directory / ".env").write_text(f"REDIS_URL={url}\n")
+    done = site.manage("test_redis")
+    client.acl_deluser("site")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "went into connectbot:events" in done.stdout
+    assert ear.events("user.action.test_redis")
+    done = site.manage("test_redis")
+    assert done.returncode == 1
+    assert "only-here" not in done.stdout + done.stderr
 
 
 def test_the_command_ends_in_time_when_redis_freezes_under_it(site: Site, embedded_redis: EmbeddedRedis) -> None:
@@ -298,7 +315,7 @@ def test_the_command_sees_that_the_worker_would_use_other_keys(site: Site) -> No
 
 
 def test_a_setting_that_cannot_be_used_is_one_sentence(site: Site) -> None:
-    site.add_settings("v21", V21_SETTINGS)
+    site.add_settings("bare", "SECRET_KEY = 'x'\nINSTALLED_APPS = ['connectbot.django']\n")
     with (site.directory / ".env").open("a") as env:
         env.write("CONNECTBOT_MAX_BACKLOG=many\n")
     done = site.manage("test_redis")
@@ -371,6 +388,26 @@ def test_an_employee_created_on_the_site_gets_a_menu_from_the_worker(
 def test_the_check_is_content_and_no_migration_is_missing(site: Site) -> None:
     assert site.manage("check", "--fail-level=WARNING").returncode == 0
     assert site.manage("makemigrations", "--check", "--dry-run").returncode == 0
+
+
+@pytest.mark.parametrize("engine", ["django.contrib.sessions.backends.cache", "connectbot.django.sessions"])
+def test_both_engines_keep_the_same_sessions(site: Site, engine: str) -> None:
+    visitor = Visitor()
+    with site.serving() as address:
+        assert visitor.get(f"{address}/")["visits"] == 1
+    site.add_settings("engine", f"from config.settings import *\nSESSION_ENGINE = {engine!r}\n")
+    with site.serving() as address:
+        assert visitor.get(f"{address}/")["visits"] == 2
+        assert Visitor().get(f"{address}/")["visits"] == 1
+
+
+def test_our_engine_gives_up_on_a_frozen_redis(site: Site, embedded_redis: EmbeddedRedis) -> None:
+    site.add_settings("engine", "from config.settings import *\nSESSION_ENGINE = 'connectbot.django.sessions'\n")
+    with site.serving() as address:
+        embedded_redis.freeze()
+        with pytest.raises(urllib.error.HTTPError, match="500") as failed:
+            Visitor().get(f"{address}/")  # within the 30 s of a visitor's patience; Django's engine takes hours
+        failed.value.close()
 
 
 # --- publish_on_commit ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from connectbot.admission import Admission, Candidate
 from connectbot.clients import Clients
 from connectbot.embedded import EmbeddedRedis
-from connectbot.errors import BacklogFull
+from connectbot.errors import BacklogFull, RedisUnavailable
 from connectbot.listener import Message
 from connectbot.settings import Settings
 from tests.support import Worker, wait_until
@@ -167,6 +167,25 @@ def test_who_has_listened_all_the_time_has_no_gap(ours: Clients, lost_after: Cal
     assert count(ours, "bridge_gaps") == 0
 
 
+def test_a_redis_that_lost_its_data_is_told_of_the_gap(ours: Clients) -> None:
+    admission = Admission(ours.redis, ours.settings.keys, room=1)
+    first = admission.note_listening(sent_ms=0, silent_seconds=0.0, shortest_gap_seconds=2.0)
+    assert first.gap_seconds == 0
+    ours.redis.flushall()
+    assert admission.note_listening(sent_ms=0, silent_seconds=60.0, shortest_gap_seconds=2.0).gap_seconds == 60
+    assert admission.note_listening(sent_ms=0, silent_seconds=60.0, shortest_gap_seconds=2.0).gap_seconds == 0
+    assert (count(ours, "bridge_gaps"), count(ours, "bridge_gap_ms")) == (1, 60_000)
+
+
+def test_a_note_that_comes_late_does_not_count(ours: Clients) -> None:
+    admission = Admission(ours.redis, ours.settings.keys, room=1)
+    now_ms = admission.note_listening(sent_ms=0, silent_seconds=0.0, shortest_gap_seconds=2.0).redis_ms
+    noted = ours.redis.get(ours.settings.keys.bridge_heard)
+    with pytest.raises(RedisUnavailable):
+        admission.note_listening(sent_ms=now_ms - 2000, silent_seconds=0.0, shortest_gap_seconds=2.0)
+    assert ours.redis.get(ours.settings.keys.bridge_heard) == noted
+
+
 def test_the_bridge_survives_redis_and_counts_what_it_missed(
     ours: Clients, embedded_redis: EmbeddedRedis, lost_after: Callable[[Clients], int]
 ) -> None:
@@ -238,6 +257,24 @@ def test_who_has_hung_for_long_throws_away_what_it_holds(
         wait_until(lambda: listeners(ours) == 3, deadline_seconds=10, what="the bridge to listen again")
         ours.redis.publish("connectbot:global", v21_text("afterwards"))
         wait_until(lambda: count(ours, "bridge_events") == 1, deadline_seconds=10, what="the event")
+
+
+def test_what_was_held_through_a_long_outage_does_not_come_in_as_news(
+    ours: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    late = Bridge(ours)
+    held = Candidate.of(Message(b"connectbot:global", v21_text("old").encode()))
+    assert held is not None
+    late._held, late._awake_at = [held], -bridge.LONGEST_SLEEP_SECONDS
+    late.run()
+    try:
+        wait_until(lambda: listeners(ours) == 3, deadline_seconds=10, what="the bridge to listen")
+        wait_until(lambda: "drops 1 messages" in caplog.text, deadline_seconds=10, what="the bridge to notice")
+        wait_until(lambda: ours.redis.publish("connectbot:global", v21_text("new")), deadline_seconds=10, what="news")
+        wait_until(lambda: count(ours, "bridge_events") == 1, deadline_seconds=10, what="the new event")
+    finally:
+        late.stop()
+    assert [json.loads(fields[b"event"])["id"] for _, fields in ours.redis.xrange(STREAM)] == ["new"]
 
 
 def test_it_can_be_switched_off_and_is_not_for_the_lane_java(ours: Clients, settings: Settings, tmp_path: Path) -> None:

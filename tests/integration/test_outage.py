@@ -317,6 +317,24 @@ def test_processes_that_share_a_spool_are_killed_and_nothing_is_lost_or_doubled(
     assert found[-1] == 5_000_000, "what comes later goes behind what waited"
 
 
+def test_a_process_that_ends_sends_what_waits_on_its_way_out(
+    spooled: Settings, embedded_redis: EmbeddedRedis, client: RedisClient
+) -> None:
+    facade = RedisIntegration(spooled)
+    embedded_redis.kill()
+    for number in range(100):
+        publish(facade, number)
+    facade.close()
+    embedded_redis.start()
+    code = """
+from connectbot.integration import redis_integration
+assert redis_integration.events.publish_user_event(7, "user.action.count", {"number": 100})
+"""
+    env = {**os.environ, **environment(spooled), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, check=True, timeout=60)
+    assert numbers(client) == list(range(101))
+
+
 # --- the promise of issue 3, shortened -----------------------------------------------------------------------------
 
 

@@ -156,7 +156,7 @@ def test_a_server_that_became_a_replica_is_left_at_once(
         lambda: ours.cache.set("a", "b", None),
         lambda: ours.stream.register("default", "me", lease_seconds=1),
     ):
-        with pytest.raises(RedisUnavailable, match=r"READONLY|read only"):
+        with pytest.raises(RedisUnavailable):
             refused()
         assert not any(connection.is_connected for connection in pool._available_connections)
     client.replicaof("NO", "ONE")

@@ -51,9 +51,9 @@ class Proxy:
         self._loop.run_until_complete(asyncio.start_server(self._accept, HOST, self.port))
         self._listening.set()
         self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
+        for task in (tasks := asyncio.all_tasks(self._loop)):
             task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.run_until_complete(asyncio.wait(tasks) if tasks else asyncio.sleep(0))
         self._loop.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,7 +61,7 @@ class Proxy:
         self._links.add(link)
         try:
             await self._pass_on(link, reader, writer)
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # cancelled by stop() only
             pass
         finally:
             self._links.discard(link)

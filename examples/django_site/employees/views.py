@@ -27,7 +27,7 @@ def create_employee(request):
             name=request.POST["name"],
             role=request.POST.get("role", "employee"),
         )
-        publish_on_commit(publish_user_created, {"id": employee.id, "name": employee.name, "role": employee.role})
+        publish_on_commit(publish_user_created, employee.id, {"name": employee.name, "role": employee.role})
     return JsonResponse({"id": employee.id}, status=201)
 
 

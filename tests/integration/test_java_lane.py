@@ -1,0 +1,440 @@
+"""Jobs for the Java service while it is away, slow, asked twice, or too late."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectbot.circuit_breaker import State
+from connectbot.clients import Clients
+from connectbot.effects import Effects
+from connectbot.settings import Settings
+from connectbot.stream import Batch
+from connectbot.testing.matching_service import MatchingService
+from tasks import matching
+from tasks.base import BatchRun, Work
+from tasks.matching_deadline import known_deadline_of
+from tests.integration.test_java_client import SWITCHES
+from tests.support import ROOT, Worker, wait_until
+from worker.app import app
+
+IMPATIENT: dict[str, Any] = {
+    "breaker_minimum_number_of_calls": 4,
+    "breaker_sliding_window_size": 10,
+    "breaker_wait_duration_seconds": 0.5,
+    "breaker_permitted_calls_in_half_open": 3,
+    "java_max_concurrent": 4,
+    "java_rate": 100.0,
+}
+
+
+@pytest.fixture
+def service() -> Iterator[MatchingService]:
+    with MatchingService() as service:
+        yield service
+
+
+@pytest.fixture
+def settings(redis_url: str, service: MatchingService) -> Settings:
+    return Settings(redis_url=redis_url, java_service_url=service.url, java_service_timeout_seconds=2, **IMPATIENT)
+
+
+def ask(ours: Clients, number: int, **changes: Any) -> None:
+    """A request of its own people, unless ``changes`` say otherwise."""
+    users = [number * 10 + at for at in range(4)]
+    employees = [{"id": id_, "department": f"d{id_ % 2}"} for id_ in users]
+    data = {"users": users, "employees": employees, "request_id": f"r{number}", **changes}
+    assert ours.publisher.publish_microservice_event("matching", "matching.request", data)
+
+
+def told(ours: Clients, event_type: str) -> list[dict[str, Any]]:
+    """The data of all events of a type that the stream holds, oldest first."""
+    rows = ours.redis.xrange(ours.settings.keys.events)
+    return [json.loads(row[b"event"])["data"] for _, row in rows if row.get(b"type") == event_type.encode()]
+
+
+def completed(ours: Clients) -> list[str]:
+    return [data["request_id"] for data in told(ours, "matching.completed")]
+
+
+class InlineLane:
+    """The lane java, worked on in this process, entry by entry."""
+
+    def __init__(self, ours: Clients) -> None:
+        self._clients = ours
+        ours.stream.register("java", "here", lease_seconds=60)
+
+    def run(self) -> None:
+        """Work on all that is there now."""
+        entries = self._clients.stream.read("java", "here", limit=1000, wait_seconds=0.01)
+        types = ("matching.request",)
+        mine = [entry for entry in entries if entry.type in types]
+        self._clients.stream.commit("java", "here", [entry.id for entry in entries if entry not in mine], Effects())
+        for entry in mine:
+            batch = Batch("java", "here", types, entry.id, entry.id, 1, (entry.id,))
+            work = Work(matching.answer_request, matching.announce_failure, 1, known_deadline_of)
+            BatchRun(self._clients, batch, work).run()
+
+
+@pytest.fixture
+def lane(ours: Clients) -> InlineLane:
+    return InlineLane(ours)
+
+
+# --- which answer means what: from the switch to the event ----------------------------------------------------------
+
+
+@contextmanager
+def java_stand_in() -> Iterator[str]:
+    if not shutil.which("java"):
+        pytest.skip("needs java")
+    source = ROOT / "examples" / "matching-service" / "MatchingService.java"
+    running = subprocess.Popen(["java", str(source), "--port", "0"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert running.stdout is not None
+        yield running.stdout.readline().split()[-1]
+    finally:
+        running.kill()
+        running.communicate()
+
+
+@pytest.fixture(scope="module", params=["python", "java"])
+def stand_in(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Address of a stand-in that is told over HTTP to misbehave."""
+    if request.param == "java":
+        with java_stand_in() as url:
+            yield url
+    else:
+        with MatchingService() as service:
+            yield service.url
+
+
+def switch(url: str, switches: dict[str, Any]) -> None:
+    for method, path, body in (("DELETE", "/__switches", None), ("DELETE", "/__calls", None), ("PUT", "", switches)):
+        text = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(url + (path or "/__switches"), data=text, method=method)
+        urllib.request.urlopen(request).close()
+
+
+@pytest.mark.parametrize(("switches", "verdict", "reason", "retry_after_seconds"), SWITCHES, ids=lambda one: str(one))
+def test_each_answer_of_both_stand_ins_has_its_event(
+    redis_url: str,
+    stand_in: str,
+    switches: dict[str, Any],
+    verdict: str,
+    reason: str,
+    retry_after_seconds: float | None,
+) -> None:
+    switch(stand_in, switches)
+    settings = Settings(
+        redis_url=redis_url, java_service_url=stand_in, java_service_timeout_seconds=0.5, java_service_token="t0ken"
+    )
+    ours = Clients.open(settings)
+    ours.stream.ensure_lanes(["java"])
+    lane = InlineLane(ours)
+    ask(ours, 1)
+    lane.run()
+    switch(stand_in, {})  # whoever hangs is let go
+    delayed = ours.redis.zrange(settings.keys.delayed("java"), 0, -1, withscores=True)
+    dead = [row for _, row in ours.redis.xrange(settings.keys.dead)]
+    failed = [data["reason"] for data in told(ours, "matching.failed")]
+    assert (len(completed(ours)), len(delayed), len(dead)) == {
+        "done": (1, 0, 0), "later": (0, 1, 0), "never": (0, 0, 1),
+    }[verdict]  # fmt: skip
+    assert failed == ([reason] if verdict == "never" else [])
+    assert [row[b"reason"].decode() for row in dead] == failed
+    if retry_after_seconds:
+        assert delayed[0][1] - time.time() > retry_after_seconds - 2
+    ours.redis.close()
+    ours.java.close()
+
+
+# --- away -----------------------------------------------------------------------------------------------------------
+
+
+def test_while_the_service_is_away_jobs_are_parked_and_afterwards_the_oldest_goes_first(
+    ours: Clients, settings: Settings, tmp_path: Path
+) -> None:
+    with MatchingService() as gone:
+        port = int(gone.url.rpartition(":")[2])
+    settings = replace(settings, java_service_url=gone.url)
+    jobs = 60
+    with Worker(settings, tmp_path, lanes=["java"], arguments=["--concurrency=2"]) as worker:
+        worker.wait_ready()
+        for number in range(jobs):
+            ask(ours, number)
+        keys = settings.keys
+        aside = lambda: ours.redis.zcard(keys.parked("java")) + ours.redis.zcard(keys.delayed("java"))  # noqa: E731
+        wait_until(lambda: aside() == jobs, deadline_seconds=20, what="all jobs put aside")
+        for key in ours.redis.scan_iter(f"{settings.namespace}:parked:java:0*"):
+            assert ours.redis.hget(key, "attempts") == b"0"
+        with MatchingService(port=port, latency_ms=10) as back:
+            wait_until(lambda: len(completed(ours)) == jobs, deadline_seconds=25, what="every job done")
+            seen = back.calls.shown()
+    assert seen["most_in_flight"] <= settings.java_max_concurrent
+    order = [int(call["request_id"][1:]) for call in seen["calls"]]
+    assert max(abs(number - at) for at, number in enumerate(order)) <= 12, "the oldest first, but for those delayed"
+    assert sorted(completed(ours)) == sorted({f"r{number}" for number in range(jobs)})
+    assert ours.redis.xlen(keys.dead) == 0
+    assert ours.java_gate.breaker.status().opened >= 1
+    assert list(ours.redis.scan_iter(f"{settings.namespace}:parked:*")) == []
+
+
+def test_a_breaker_that_is_open_counts_no_attempt_and_asks_nothing(
+    ours: Clients, lane: InlineLane, service: MatchingService
+) -> None:
+    ours.java_gate.breaker.turn(State.FORCED_OPEN)
+    for number in range(20):
+        ask(ours, number)
+    lane.run()
+    assert service.calls.shown()["requests"] == 0
+    assert ours.redis.zcard(ours.settings.keys.parked("java")) == 20
+    ours.java_gate.breaker.turn(State.HALF_OPEN)
+    for _ in range(50):
+        ours.java_gate.breaker.tend(probe_seconds=1)
+        lane.run()
+    wait_until(lambda: drained(ours, lane), deadline_seconds=10, what="the parked jobs")
+    assert [call["request_id"] for call in service.calls.shown()["calls"]] == [f"r{number}" for number in range(20)]
+
+
+def drained(ours: Clients, lane: InlineLane) -> bool:
+    ours.java_gate.breaker.tend(probe_seconds=1)
+    lane.run()
+    return len(completed(ours)) == 20
+
+
+def test_an_outage_counts_no_attempt_before_the_breaker_opens_either(
+    ours: Clients, lane: InlineLane, service: MatchingService
+) -> None:
+    service.switch(status=502)
+    for number in range(3):
+        ask(ours, number)
+    lane.run()
+    delayed = list(ours.redis.scan_iter("connectbot:delayed:java:*"))
+    assert [ours.redis.hmget(key, "attempts", "tries") for key in delayed] == [[b"0", b"1"]] * 3
+    service.switch(status=500)
+    ask(ours, 3)
+    lane.run()
+    assert ours.java_gate.breaker.status().state == "open"
+
+
+# --- asked twice ----------------------------------------------------------------------------------------------------
+
+
+def test_a_request_published_twice_is_answered_once(ours: Clients, lane: InlineLane, service: MatchingService) -> None:
+    for _ in range(3):
+        ask(ours, 1)
+    lane.run()
+    ask(ours, 1)
+    lane.run()
+    assert completed(ours) == ["r1"]
+    assert service.calls.shown()["requests"] == 1
+
+
+def test_a_request_for_people_whose_matching_is_in_flight_gets_the_same_answer(
+    ours: Clients, lane: InlineLane, service: MatchingService
+) -> None:
+    service.switch(status=503, retry_after="1")
+    ask(ours, 1)
+    ask(ours, 1, request_id="again", users=[13, 12, 11, 10])
+    ask(ours, 1, request_id=None)
+    ask(ours, 1, request_id="other type", type="lunch")
+    lane.run()
+    assert service.calls.shown()["requests"] == 2
+    service.switch(status=0)
+    heard = ours.redis.pubsub(ignore_subscribe_messages=True)
+    heard.psubscribe("connectbot:user:*")
+
+    def settled() -> bool:
+        ours.stream.release_delayed("java", now=time.time(), limit=100)
+        lane.run()
+        return len(completed(ours)) == 3
+
+    wait_until(settled, deadline_seconds=10, what="three answers")
+    assert sorted(completed(ours)) == ["again", "other type", "r1"]
+    assert service.calls.shown()["requests"] == 4
+    first, again = (ours.temp_data.get("matching_results", one) for one in ("r1", "again"))
+    assert isinstance(first, dict)
+    assert again == {**first, "request_id": "again", "same_as": "r1"}
+    heard.get_message(timeout=0.1)
+    told_users = 0
+    while heard.get_message(timeout=0.1):
+        told_users += 1
+    assert told_users in (7, 8), "each of four people hears of both matchings, and of none twice"
+    heard.close()
+    ours.java_gate.breaker.turn(State.CLOSED)
+    ask(ours, 1, request_id="much later")
+    lane.run()
+    assert service.calls.shown()["requests"] == 5, "nothing is in flight any more: this is a new wish"
+
+
+def test_a_request_that_failed_may_be_asked_again(ours: Clients, lane: InlineLane, service: MatchingService) -> None:
+    service.switch(status=422)
+    ask(ours, 1)
+    lane.run()
+    assert [data["reason"] for data in told(ours, "matching.failed")] == ["unprocessable"]
+    service.switch(status=0)
+    ask(ours, 1)
+    lane.run()
+    assert completed(ours) == ["r1"]
+
+
+# --- too late -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "deadline",
+    [
+        time.time() - 1,
+        (time.time() - 1) * 1000,
+        (datetime.now(UTC) - timedelta(seconds=1)).isoformat(),
+        datetime.now().isoformat(),  # noqa: DTZ005 - as v21 writes it
+        "2020-01-01T00:00:00Z",
+    ],
+    ids=["seconds", "milliseconds", "iso", "naive", "java"],
+)
+def test_past_its_deadline_a_request_fails_with_that_reason(
+    ours: Clients, lane: InlineLane, service: MatchingService, deadline: Any
+) -> None:
+    ask(ours, 1, deadline=deadline)
+    lane.run()
+    assert [data["reason"] for data in told(ours, "matching.failed")] == ["deadline"]
+    assert service.calls.shown()["requests"] == 0
+    assert ours.redis.xlen(ours.settings.keys.dead) == 0
+
+
+@pytest.mark.parametrize("deadline", ["soon", True, -1, [], "nan"])
+def test_a_deadline_that_nobody_understands_makes_the_request_malformed(
+    ours: Clients, lane: InlineLane, deadline: Any
+) -> None:
+    ask(ours, 1, deadline=deadline)
+    lane.run()
+    ((_, letter),) = ours.redis.xrange(ours.settings.keys.dead)
+    assert letter[b"reason"] == b"malformed"
+    assert b"deadline" in letter[b"error"]
+    assert [data["reason"] for data in told(ours, "matching.failed")] == ["malformed"]
+
+
+def test_a_call_gets_no_more_time_than_is_left(ours: Clients, lane: InlineLane, service: MatchingService) -> None:
+    service.switch(latency_ms=1500)
+    ask(ours, 1, deadline=time.time() + 0.3)
+    begun = time.monotonic()
+    lane.run()
+    assert time.monotonic() - begun < 1.2
+    assert ours.java_gate.breaker.status().calls == 0, "that says nothing of the service"
+
+    def failed() -> list[dict[str, Any]]:
+        ours.stream.release_delayed("java", now=time.time(), limit=10)
+        lane.run()
+        return told(ours, "matching.failed")
+
+    wait_until(failed, deadline_seconds=5, what="matching.failed")
+    assert failed()[0]["reason"] == "deadline"
+
+
+@pytest.mark.parametrize("fallback", ["none", "local"])
+def test_a_parked_request_is_answered_at_its_deadline(
+    ours: Clients, settings: Settings, tmp_path: Path, fallback: str
+) -> None:
+    ours.java_gate.breaker.turn(State.FORCED_OPEN)
+    settings = replace(settings, matching_fallback=fallback)
+    with Worker(settings, tmp_path, lanes=["java"]) as worker:
+        worker.wait_ready()
+        due = time.time() + 1.5
+        ask(ours, 1, deadline=due)
+        ask(ours, 2)
+        wanted = "matching.completed" if fallback == "local" else "matching.failed"
+        wait_until(lambda: told(ours, wanted), deadline_seconds=10, what=wanted)
+        late = time.time() - due
+    assert 0 <= late < 2
+    (answer,) = told(ours, wanted)
+    assert answer["request_id"] == "r1"
+    if fallback == "local":
+        assert answer["algorithm"] == "local_fallback"
+        people = {number: number % 2 for number in (10, 11, 12, 13)}
+        pairs = [tuple(pair.values()) for pair in answer["pairs"]]
+        assert sorted(one for pair in pairs for one in pair) == sorted(people)
+        assert all(people[one] != people[other] for one, other in pairs)
+    else:
+        assert answer["reason"] == "deadline"
+
+
+# --- killed in the middle -------------------------------------------------------------------------------------------
+
+
+def test_killed_workers_leave_each_request_answered_once(
+    ours: Clients, settings: Settings, service: MatchingService, tmp_path: Path
+) -> None:
+    jobs, kills = 120, 3
+    settings = replace(settings, java_max_concurrent=10, lease_seconds=1.0, java_service_timeout_seconds=1.0)
+    service.switch(latency_ms=30)
+    workers = [Worker(settings, tmp_path, lanes=["java"], name=f"w{at}") for at in range(2)]
+    with workers[0], workers[1]:
+        for worker in workers:
+            worker.wait_ready()
+        for number in range(jobs):
+            ask(ours, number)
+        for kill in range(kills):
+            reached = jobs * (kill + 1) // (kills + 2)
+            wait_until(lambda: len(completed(ours)) >= reached, deadline_seconds=30, what=f"{reached} answers")  # noqa: B023
+            victim = workers[kill % 2]
+            victim.kill()
+            victim.start()
+        wait_until(lambda: len(completed(ours)) >= jobs, deadline_seconds=40, what="all answers")
+    assert sorted(completed(ours)) == sorted(f"r{number}" for number in range(jobs))
+    calls = service.calls.shown()["calls"]
+    assert len(calls) == jobs, "repeated calls bear the same key"
+    assert all(ours.temp_data.get("matching_results", f"r{number}") for number in range(jobs))
+
+
+# --- nothing private in a log ---------------------------------------------------------------------------------------
+
+MARKERS = ("MARKER_TOKEN", "MARKER DEPARTMENT", "MARKER INTEREST", "MARKER PREFERENCE", "MARKER NAME")
+
+
+def private_employees() -> Sequence[dict[str, Any]]:
+    secret = {"department": "MARKER DEPARTMENT", "interests": ["MARKER INTEREST"], "name": "MARKER NAME"}
+    return [{"id": id_, **secret, "preferences": {"a": "MARKER PREFERENCE"}} for id_ in (1, 2)]
+
+
+def test_no_token_and_nothing_about_an_employee_is_logged_at_any_level(
+    ours: Clients, settings: Settings, service: MatchingService, tmp_path: Path
+) -> None:
+    settings = replace(settings, java_service_token="MARKER_TOKEN", java_service_timeout_seconds=1)
+    arguments = ["--concurrency=1", "--loglevel=DEBUG"]
+    with Worker(settings, tmp_path, lanes=["java"], arguments=arguments) as worker:
+        worker.wait_ready()
+        for number, switches in enumerate(({}, {"status": 422}, {"wrong_json": True}, {"status": 503}, {"half": True})):
+            service.reset()
+            service.switch(**switches)
+            ask(ours, number, users=[1, 2], employees=private_employees(), type=f"t{number}")
+            payload = {"interest": "MARKER INTEREST", "employees": private_employees()}
+            data = {"operation": "coffee_interest", "payload": payload, "idempotency_key": f"k{number}"}
+            ours.publisher.publish_microservice_event("java", "java.forward", data)
+            calls = 2 * (number + 1)
+            wait_until(
+                lambda: service.calls.shown()["requests"] >= calls,  # noqa: B023
+                deadline_seconds=20,
+                what=f"{calls} calls",
+            )
+        app.set_current()
+        app.conf.broker_url = settings.broker_url
+        with app.connection_for_write(settings.broker_url) as connection:
+            matching.request.apply_async(
+                ([1, 2], "direct"), {"employees": private_employees()}, connection=connection, queue="java"
+            )
+        wait_until(lambda: "direct" in str(told(ours, "matching.request")), deadline_seconds=20, what="the direct task")
+    log = worker.log.read_text()
+    assert len(log) > 1000
+    assert [marker for marker in MARKERS if marker in log] == []

@@ -1,0 +1,161 @@
+"""Asking for a matching and waiting for it, as a Django view or a bot handler does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import connectbot
+from connectbot import matching_caller, request_matching, request_matching_async
+from connectbot.circuit_breaker import State
+from connectbot.clients import Clients
+from connectbot.errors import MatchingFailed, MatchingUnanswered
+from connectbot.java_service import Employee
+from connectbot.settings import Settings
+from connectbot.testing.matching_service import MatchingService
+from tests.support import Worker, environment, wait_until
+from worker.commands.java import java
+
+
+@pytest.fixture
+def service() -> Iterator[MatchingService]:
+    with MatchingService() as service:
+        yield service
+
+
+@pytest.fixture
+def settings(redis_url: str, service: MatchingService, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """The settings of this process too: `request_matching` reads the environment."""
+    settings = Settings(redis_url=redis_url, java_service_url=service.url)
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    matching_caller._caller.cache_clear()
+    yield settings
+    matching_caller._caller.cache_clear()
+
+
+@pytest.fixture
+def worker(settings: Settings, tmp_path: Path) -> Iterator[Worker]:
+    with Worker(settings, tmp_path, lanes=["java"]) as worker:
+        worker.wait_ready()
+        yield worker
+
+
+def test_a_caller_gets_the_typed_result(worker: Worker, service: MatchingService) -> None:
+    people = [Employee(id=1, department="a"), {"id": 2, "department": "b", "name": "N. N."}]
+    result = request_matching([1, 2, 3], employees=people, wait=10)
+    assert [set(pair) for pair in result.pairs] == [{1, 2}]
+    assert (result.unmatched, result.algorithm) == ((3,), "cross_department")
+    again = request_matching([1, 2, 3], request_id=result.request_id, wait=5)
+    assert again == result
+    assert service.calls.shown()["requests"] == 1
+
+
+def test_a_failure_has_its_reason(worker: Worker, service: MatchingService) -> None:
+    service.switch(status=422)
+    with pytest.raises(MatchingFailed) as failed:
+        request_matching([1, 2], wait=10)
+    assert failed.value.reason == "unprocessable"
+
+
+def test_time_is_up_but_the_request_lives_on(worker: Worker, service: MatchingService) -> None:
+    service.switch(latency_ms=1500)
+    with pytest.raises(MatchingUnanswered, match="ask again with the same"):
+        request_matching([1, 2], wait=0.2, request_id="r")
+    assert issubclass(MatchingUnanswered, TimeoutError)
+    assert request_matching([1, 2], wait=10, request_id="r").request_id == "r"
+    assert service.calls.shown()["requests"] == 1
+
+
+def test_many_callers_each_get_their_own_answer_and_redis_is_not_asked_again_and_again(
+    ours: Clients, worker: Worker, service: MatchingService
+) -> None:
+    service.switch(latency_ms=300)
+
+    def one(number: int) -> bool:
+        result = request_matching([2 * number, 2 * number + 1], wait=20)
+        return [set(pair) for pair in result.pairs] == [{2 * number, 2 * number + 1}]
+
+    def reads() -> int:
+        return int(ours.redis.info("commandstats").get("cmdstat_get", {"calls": 0})["calls"])
+
+    before = reads()
+    with ThreadPoolExecutor(30) as threads:
+        assert all(threads.map(one, range(30)))
+    assert reads() - before <= 30 * 3 + 30 * 3, "a caller looks once or twice; the worker's own reads come on top"
+
+
+def test_coroutines_wait_without_a_thread_each(worker: Worker) -> None:
+    async def all_at_once() -> list[set[int]]:
+        asked = (request_matching_async([2 * number, 2 * number + 1], wait=20) for number in range(100))
+        return [set(result.pairs[0]) for result in await asyncio.gather(*asked)]
+
+    before = threading.active_count()
+    assert asyncio.run(all_at_once()) == [{2 * number, 2 * number + 1} for number in range(100)]
+    assert threading.active_count() - before < 25
+
+
+def test_a_coroutine_hears_of_failure_and_of_time_being_up(worker: Worker, service: MatchingService) -> None:
+    service.switch(status=400)
+    with pytest.raises(MatchingFailed):
+        asyncio.run(request_matching_async([1, 2], wait=10))
+    service.switch(status=0, hang=True)
+    with pytest.raises(MatchingUnanswered):
+        asyncio.run(request_matching_async([1, 2], wait=0.2))
+    service.switch(hang=False)
+
+
+def test_an_answer_told_while_nobody_could_listen_is_found(ours: Clients, settings: Settings) -> None:
+    answered = threading.Event()
+
+    def answer_behind_their_back() -> None:
+        wait_until(lambda: ours.redis.xlen("connectbot:events"), deadline_seconds=10, what="the request")
+        data = {"request_id": "r", "pairs": [{"employee1_id": 1, "employee2_id": 2}], "unmatched": [], "algorithm": "x"}
+        ours.temp_data.store("matching_results", "r", data, now=time.time())
+        ours.redis.client_kill_filter(_type="pubsub")
+        answered.set()
+
+    thread = threading.Thread(target=answer_behind_their_back)
+    thread.start()
+    assert request_matching([1, 2], request_id="r", wait=10).algorithm == "x"
+    thread.join()
+    assert answered.is_set()
+
+
+def test_the_names_are_found_where_they_are_looked_for() -> None:
+    assert {"request_matching", "request_matching_async", "enqueue"} <= set(connectbot.__all__)
+    with pytest.raises(AttributeError):
+        _ = connectbot.no_such_name  # type: ignore[attr-defined]
+
+
+# --- connectbot java ------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: str) -> tuple[int, dict[str, object]]:
+    done = CliRunner().invoke(java, [*arguments, "--json"])
+    return done.exit_code, json.loads(done.output)
+
+
+def test_an_operator_sees_and_turns_the_breaker(ours: Clients, settings: Settings, service: MatchingService) -> None:
+    code, seen = run("status")
+    assert (code, seen["state"], seen["parked"]) == (0, "closed", 0)
+    code, seen = run("park")
+    assert (code, seen["state"]) == (0, "forced_open")
+    assert run("status")[0] == 1
+    code, seen = run("release")
+    assert (code, seen["state"]) == (0, "half_open")
+    assert ours.java_gate.breaker.status().state == State.HALF_OPEN.value
+    assert run("probe") == (0, {"well": True, "reason": "ok", "url": service.url})
+    service.switch(degraded=True)
+    assert run("probe") == (1, {"well": False, "reason": "unavailable", "url": service.url})
+    shown = CliRunner().invoke(java, ["status"]).output
+    assert "half_open" in shown
+    assert "0.0 %" in shown

@@ -1,0 +1,86 @@
+"""``connectbot java``: the way to the Java service, watched and opened or closed by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from connectbot.circuit_breaker import State
+from connectbot.clients import Clients
+from connectbot.settings import Settings
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+
+
+@click.group()
+def java() -> None:
+    """The Java service: is it well, who waits for it, and who may call it."""
+
+
+@java.command()
+@_AS_JSON
+def status(as_json: bool) -> None:
+    """Show the circuit breaker, the calls in flight and the jobs that wait.
+
+    Exit status 1 when jobs cannot pass.
+    """
+    seen = _open().java_gate.breaker.status()
+    _show(dataclasses.asdict(seen), as_json=as_json)
+    sys.exit(1 if seen.state in (State.OPEN.value, State.FORCED_OPEN.value) else 0)
+
+
+@java.command()
+@_AS_JSON
+def probe(as_json: bool) -> None:
+    """Ask the service whether it is well (JAVA_SERVICE_URL, JAVA_SERVICE_TIMEOUT). Exit status 1 when it is not."""
+    ours = _open()
+    health = ours.java.health()
+    _show({"well": health.well, "reason": health.reason, "url": ours.settings.java_service_url}, as_json=as_json)
+    sys.exit(0 if health else 1)
+
+
+@java.command()
+@_AS_JSON
+def park(as_json: bool) -> None:
+    """Let no job pass, until `connectbot java release`: they are parked, and no attempt is counted."""
+    _turn(State.FORCED_OPEN, as_json=as_json)
+
+
+@java.command()
+@_AS_JSON
+def release(as_json: bool) -> None:
+    """Let jobs pass again, a few first (half-open), then the parked ones on a ramp, the oldest first."""
+    _turn(State.HALF_OPEN, as_json=as_json)
+
+
+def _open() -> Clients:
+    return Clients.open(Settings.load())
+
+
+def _turn(state: State, *, as_json: bool) -> None:
+    breaker = _open().java_gate.breaker
+    breaker.turn(state)
+    _show(dataclasses.asdict(breaker.status()), as_json=as_json)
+
+
+def _show(values: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(values))
+        return
+    table = Table(show_header=False)
+    for name, value in values.items():
+        table.add_row(name.replace("_", " "), _shown(name, value))
+    Console().print(table)
+
+
+def _shown(name: str, value: Any) -> str:
+    if name in ("since", "oldest_parked"):
+        return datetime.fromtimestamp(value, UTC).isoformat(" ", "seconds") if value else "-"
+    return f"{value:.1f} %" if name.endswith("_rate") else str(value)
