@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from rich.console import Console
 
 from benchmarks.check import WorkNotDone, check_menus, count_missing
 from benchmarks.figures import Claim, Figure, Report, at_least, at_most, table
-from benchmarks.installation import TooSlow, embedded, environment, opened, publish, wait_until
-from benchmarks.peers import OWN, NoEnvironment, python
+from benchmarks.installation import TooSlow, embedded, environment, opened, publish
+from benchmarks.peers import NoEnvironment, python
 from benchmarks.process import Processes, cpu_seconds
 from benchmarks.systems import CELERY, FASTSTREAM_BATCH, LOOP_ONE, OURS, SYSTEMS, System
 from benchmarks.work import EFFECTS_DB, user_ids
@@ -77,9 +78,9 @@ class Run:
 
     def measure(self, into: Measured) -> None:
         """Do it. Raises `TooSlow`, `WorkNotDone` or `NoEnvironment`."""
-        with self._processes if self._system.listens else _nothing():
+        with self._processes if self._system.listens else nullcontext():
             self._enqueue()
-            with _nothing() if self._system.listens else self._processes:
+            with nullcontext() if self._system.listens else self._processes:
                 first = self._wait_for(int(self._count * WARM_UP) + 1)
                 last = self._wait_for(self._count)
                 memory = self._processes.memory()
@@ -107,33 +108,25 @@ class Run:
     def _wait_for(self, count: int) -> Moment:
         """The moment when so many effects are there: all of them are looked at one by one."""
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while (effects := keys_that_expire(self._effects)) < count:
+        while True:
+            if (effects := keys_that_expire(self._effects)) >= count:
+                moment = self._now(min(effects, self._count))
+                if count < self._count or not self._missing():
+                    return moment
             if time.monotonic() > deadline or not self._processes.are_alive():
                 state = "is too slow" if self._processes.are_alive() else "has ended"
                 raise TooSlow(f"it {state}: {effects:,} of {self._count:,} effects; {self._last_words()}")
             time.sleep(POLL_SECONDS)
-        # Looking into /proc costs something: only now, and not at every look.
-        moment = Moment(
-            time.monotonic(),
-            min(effects, self._count),
-            self._processes.cpu_seconds(),
-            cpu_seconds(self._server.pid),
-        )
-        if count == self._count:
-            wait_until(lambda: not self._missing(), what="the last effects")
-        return moment
+
+    def _now(self, effects: int) -> Moment:
+        """Looking into /proc costs something: it is done at the two moments only."""
+        return Moment(time.monotonic(), effects, self._processes.cpu_seconds(), cpu_seconds(self._server.pid))
 
     def _missing(self) -> int:
         return count_missing(self._effects, user_ids(self._count))
 
     def _last_words(self) -> str:
         return self._log.read_text(errors="replace").strip()[-400:] if self._log.exists() else ""
-
-
-class _nothing:  # noqa: N801 - it is used like a function
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *error: object) -> None: ...
 
 
 def keys_that_expire(client: RedisClient) -> int:

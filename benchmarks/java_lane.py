@@ -3,9 +3,9 @@
     python benchmarks/java_lane.py [--jobs 3000] [--latency-ms 20] [--calls 24]
 
 Both send every request to the Java stand-in (``java MatchingService.java``; the Python one where there is no Java) and
-wait for its answer. Plain Celery: prefork with two processes, one ``requests.post`` a task; it needs ``requests``. Ours:
-two processes, with the calls in flight that ``--calls`` allows, and once more with 8 in flight in all, beside the limit
-that concurrency and latency set. What is counted is what the service has answered, by its own book.
+wait for its answer. Plain Celery: prefork with two processes, one ``requests.post`` a task; it needs ``requests``.
+Ours: two processes, with the calls in flight that ``--calls`` allows, and once more with 8 in flight in all, beside the
+limit that concurrency and latency set. What is counted is what the service has answered, by its own book.
 """
 
 from __future__ import annotations

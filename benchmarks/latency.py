@@ -105,10 +105,9 @@ def _waits(publish: Publish, watch: Watch, *, count: int) -> list[float]:
 
 
 def _report(found: dict[str, dict[int, Figure]]) -> Report:
-    data = {
-        name: {f"p{percent}_ms": figure.json() for percent, figure in figures.items()} for name, figures in found.items()
-    }
-    report = Report("latency", data=data)
+    report = Report("latency")
+    for name, figures in found.items():
+        report.data[name] = {f"p{percent}_ms": figure.json() for percent, figure in figures.items()}
     shown = table(f"From publishing to the effect, {PER_SECOND} events a second", "system", "p50 ms", "p99 ms")
     for name, figures in found.items():
         shown.add_row(name, figures[50].text("{:,.1f}"), figures[99].text("{:,.1f}"))

@@ -48,12 +48,16 @@ class Diagnosis:
         self._lanes = lanes
 
     def problems(self) -> list[Problem]:
-        """All that is wrong, the causes before what follows from them. Never raises because Redis is away."""
+        """All that is wrong; what only follows from something worse is left out. Never raises because Redis is away."""
         client = _connect(self._settings.redis_url)
         try:
-            return [*redis_problems(client, self._settings), *self._inside(client)]
+            problems = redis_problems(client, self._settings)
+            if _TAKES_NO_WRITES.isdisjoint(problem.name for problem in problems):
+                problems += self._inside(client)
         except RedisUnavailable as reason:
             return [_unavailable("redis", self._settings.redis_url, reason)]
+        else:
+            return problems
         finally:
             client.close()
 
@@ -219,6 +223,8 @@ def _was_flushed(info: Mapping[str, Any], _: Settings) -> Problem | None:
     )
 
 
+_TAKES_NO_WRITES: Final = frozenset({"is_replica", "disk_full"})
+"""What stops every worker: all else that could be found then follows from it."""
 _LOOKS: Final[Sequence[Callable[[Mapping[str, Any], Settings], Problem | None]]] = (
     _is_replica, _cannot_write_log, _cannot_save, _cannot_rewrite_log, _memory_full,
     _may_evict, _keeps_nothing, _was_flushed,

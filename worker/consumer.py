@@ -346,7 +346,7 @@ class LaneConsumer:
 
 
 def _weight(order: Order) -> float:
-    """How much of a batch an order is: of those alone under suspicion many go out at once, or it would take for ever."""
+    """How much of a batch an order is: suspects that are alone go out many at once, or it would take for ever."""
     return min(1.0, order.batch.count / SUSPECTS_AT_ONCE) if order.batch.ids else 1.0
 
 

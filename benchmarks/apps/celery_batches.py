@@ -8,9 +8,9 @@ from typing import Any
 
 import redis
 from celery import Celery
+from celery_batches import Batches, SimpleRequest
 
 from benchmarks.work import broker_url, effects_url, fill
-from celery_batches import Batches, SimpleRequest
 
 CHUNK = 500
 

@@ -20,6 +20,7 @@ from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from tests import v21_snippets
 from tests.django_site import Site
+from tests.redis_servers import ReplicatedRedis
 from tests.support import Worker, wait_until
 
 pytest.importorskip("django_redis", reason="needs the extra `django`")
@@ -114,28 +115,29 @@ def told(site: Site, snippet: str, *expressions: str) -> Any:
     return json.loads(site.shell(code).splitlines()[-1])
 
 
+ALL_COMPONENTS = ["cache", "events", "temp_data", "health"]
 IMPORT = "from employees.redis_integration import redis_integration\n"
 CACHED_MENU = "json.loads(cache.get('menu:user:7:main'))['data']"
 
 
-def test_menus_are_stored_read_and_built(any_site: Site) -> None:
-    store, _, build = v21_snippets.MENU_CACHE.partition("# Построить")
-    cached, [stored] = told(any_site, store, "menu", f"[{CACHED_MENU}, ]")
+def test_menus_are_stored_and_read(any_site: Site, client: RedisClient) -> None:
+    store_and_read, _, _ = v21_snippets.MENU_CACHE.partition("# Построить")
+    prefix = "__import__('django').conf.settings.CACHES['default'].get('KEY_PREFIX', '')"
+    cached, stored, prefix = told(any_site, store_and_read, "menu", CACHED_MENU, prefix)
     assert cached["data"] == stored
     assert stored["options"][0]["label"] == "☕ Кофе"
     assert (cached["user_id"], cached["menu_type"]) == (7, "main")
     assert abs(cached["cached_at"] - time.time()) < 60
+    assert client.keys("*menu:user:7:main") == [f"{prefix}:1:menu:user:7:main".encode()]
 
-    menu, lifetime, in_cache = told(
-        any_site, v21_snippets.MENU_CACHE, "menu", "cache.ttl('menu:user:7:main')", CACHED_MENU
-    )
-    assert [option["key"] for option in menu["options"]] == [
-        *("profile", "activities", "preferences"),
-        *("admin_panel", "manage_users"),
-    ]
-    assert in_cache == menu
+
+def test_menus_are_built(any_site: Site) -> None:
+    expressions = "menu", CACHED_MENU, "cache.ttl('menu:user:7:main')"
+    menu, cached, lifetime = told(any_site, v21_snippets.MENU_CACHE, *expressions)
+    keys = ["profile", "activities", "preferences", "admin_panel", "manage_users"]
+    assert [option["key"] for option in menu["options"]] == keys
+    assert cached == menu
     assert 1700 < lifetime <= 1800
-    assert build
 
 
 def test_events_are_heard_and_kept(any_site: Site, ear: Ear) -> None:
@@ -170,8 +172,10 @@ def test_temporary_data_is_stored_and_runs_out_in_time(any_site: Site) -> None:
 
 
 def test_the_quick_checks(any_site: Site, ear: Ear) -> None:
-    done = any_site.manage("shell", "--no-imports", "-c", v21_snippets.QUICK_CHECKS + "\nprint(menu['data'])")
-    assert (done.returncode, done.stdout) == (0, "healthy\n{'test': 'data'}\n"), done.stderr
+    said = any_site.shell(
+        v21_snippets.QUICK_CHECKS + "\nprint(menu['data'], redis_integration.get_cache_stats()['menus'])"
+    )
+    assert said == "healthy\n{'test': 'data'} 1\n"
     [event] = ear.events("test")
     assert event["data"] == {"msg": "hello"}
 
@@ -185,22 +189,21 @@ def test_the_bots_handler(any_site: Site, ear: Ear) -> None:
     assert told(any_site, "from bot.handlers import handle_menu_command", "handle_menu_command(7)")[0]["data"] == first
 
 
-def test_health_and_statistics(any_site: Site) -> None:
-    calls = "redis_integration.health_check()", "redis_integration.get_cache_stats()"
-    health, statistics = told(any_site, v21_snippets.QUICK_CHECKS, *calls)
-    assert health["status"] == "healthy"
-    assert statistics["menus"] == 1
-
-
 @pytest.mark.parametrize("command", v21_snippets.COMMANDS.strip().splitlines())
-def test_the_test_commands(any_site: Site, command: str, ear: Ear) -> None:
+def test_the_test_commands(site: Site, command: str, ear: Ear) -> None:
     _, _, *arguments = command.split()
-    done = any_site.manage(*arguments)
+    done = site.manage(*arguments)
     assert done.returncode == 0, done.stdout + done.stderr
-    components = ["cache", "events", "temp_data", "health"] if "all" in command else [command.rpartition("=")[2]]
+    components = ALL_COMPONENTS if "all" in command else [command.rpartition("=")[2]]
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [["works", name] for name in components]
     if "123" in command:
         assert ear.events("user.action.test_redis")[0]["user_id"] == 123
+
+
+def test_the_test_command_with_any_settings(any_site: Site, client: RedisClient) -> None:
+    done = any_site.manage("test_redis", "--user-id=123")
+    assert (done.returncode, done.stdout.count("works")) == (0, 4), done.stdout + done.stderr
+    assert client.keys("*test_redis*") == []
 
 
 def test_the_other_names_of_the_summary(any_site: Site) -> None:
@@ -228,16 +231,7 @@ EnhancedRedisManager.set_employee_data(7, {'name': 'Анна'})
     assert told(any_site, code, *expressions) == [True] * 7 + [None]
 
 
-def test_keys_lie_where_the_settings_say(any_site: Site, client: RedisClient) -> None:
-    told(any_site, v21_snippets.MENU_CACHE)
-    [key] = client.keys("*menu:user:7:main")
-    prefix = any_site.shell("from django.conf import settings; print(settings.CACHES['default'].get('KEY_PREFIX', ''))")
-    assert key.decode() == f"{prefix.strip()}:1:menu:user:7:main"
-
-
 # --- test_redis when something does not work --------------------------------------------------------------
-
-ALL_COMPONENTS = ["cache", "events", "temp_data", "health"]
 
 
 @pytest.mark.parametrize("component", ["all", *ALL_COMPONENTS])
@@ -408,6 +402,12 @@ def test_our_engine_gives_up_on_a_frozen_redis(site: Site, embedded_redis: Embed
         with pytest.raises(urllib.error.HTTPError, match="500") as failed:
             Visitor().get(f"{address}/")  # within the 30 s of a visitor's patience; Django's engine takes hours
         failed.value.close()
+
+
+def test_a_site_behind_sentinels(tmp_path: Path) -> None:
+    with ReplicatedRedis(tmp_path) as redis:
+        done = Site.on(redis.url, tmp_path / "site").manage("test_redis")
+    assert (done.returncode, done.stdout.count("works")) == (0, 4), done.stdout + done.stderr
 
 
 # --- publish_on_commit ------------------------------------------------------------------------------------

@@ -79,13 +79,13 @@ ALLOWED = {
     ],
 }
 FORBIDDEN_TO_ALL = [
-    ("FLUSHALL",), ("FLUSHDB",), ("CONFIG", "SET", "maxmemory", 0), ("SHUTDOWN",), ("DEBUG", "SLEEP", 0),
+    ("FLUSHALL",), ("FLUSHDB",), ("CONFIG", "SET", "maxmemory", 0), ("SHUTDOWN",), ("BGREWRITEAOF",),
     ("REPLICAOF", "NO", "ONE"), ("KEYS", "*"), ("ACL", "SETUSER", "me"), ("ACL", "LIST"), ("MONITOR",),
     ("SCRIPT", "FLUSH"), ("SAVE",), ("CLIENT", "KILL", "TYPE", "normal"), ("SWAPDB", 0, 1),
     ("MIGRATE", "h", 1, "k", 0, 1),
     ("RENAME", "connectbot:events", "connectbot:users"), ("GET", "somebody:elses"), ("SET", "somebody:elses", 1),
     ("PUBLISH", "somebody:elses", "x"), ("EVAL", "return redis.call('SET', 'somebody:elses', 1)", 0),
-    ("EVAL", "return redis.call('FLUSHDB')", 0), ("SORT", "connectbot:events"), ("OBJECT", "HELP", "x"),
+    ("EVAL", "return redis.call('FLUSHDB')", 0), ("SORT", "connectbot:events"), ("OBJECT", "ENCODING", "somebody:elses"),
 ]  # fmt: skip
 FORBIDDEN = {
     "publisher": [

@@ -219,12 +219,15 @@ def test_a_full_disk_is_named_and_got_over(small_disk: Path, tmp_path: Path) -> 
             probed.turns_green("readyz")
             ballast = small_disk / "ballast"
             _fill(ballast)
-            probed.turns_red("readyz")
-            assert "MISCONF" in probed.says("readyz")
-            assert "its disk is full" in causes(settings)["disk_full"]
+            wait_until(
+                lambda: "MISCONF" in probed.says("readyz"), deadline_seconds=RED_SECONDS, what="/readyz's reason"
+            )
+            assert probed.asks("readyz") == 503
+            assert list(causes(settings)) == ["disk_full"], "what follows from it is left out"
             ballast.unlink()
             probed.turns_green("readyz")
             assert probed.asks("livez") == 200
+            assert worker.is_alive()
             wait_until(lambda: not causes(settings), deadline_seconds=GREEN_SECONDS, what="nothing wrong")
 
 

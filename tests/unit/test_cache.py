@@ -223,7 +223,7 @@ HOSTILE: dict[str, Callable[[str], bytes]] = {
     "GLOBAL of builtins": lambda path: b"cbuiltins\neval\n(" + word(f"__import__('os').mkdir({path!r})") + b"tR.",
     "STACK_GLOBAL REDUCE": lambda path: b"\x80\x04" + word("os") + word("mkdir") + b"\x93" + word(path) + b"\x85R.",
     "STACK_GLOBAL dotted": lambda path: (
-        b"\x80\x04" + word("connectbot.embedded") + word("os.mkdir") + b"\x93" + word(path) + b"\x85R."
+        b"\x80\x04" + word("connectbot.child_process") + word("os.mkdir") + b"\x93" + word(path) + b"\x85R."
     ),
     "GLOBAL from the memo": lambda path: b"cos\nmkdir\nq\x000h\x00(" + word(path) + b"tR.",
     "REDUCE inside a container": lambda path: b"\x80\x04]cos\nmkdir\n(" + word(path) + b"tRa.",
