@@ -275,7 +275,8 @@ def crowd(options: argparse.Namespace) -> dict[str, Any]:
                 "default_lane_before": before, "default_lane_meanwhile": during,
                 "java_worker_mb_before": round(memory_before), "java_worker_mb_most": round(max(most)),
                 "redis_commands_over_5_ms": [
-                    (one["duration"] / 1000, one["command"][:60].decode("latin-1")) for one in ours.redis.slowlog_get(12)
+                    (one["duration"] / 1000, one["command"][:60].decode("latin-1"))
+                    for one in ours.redis.slowlog_get(12)
                 ],
                 "answered_meanwhile": results(ours),
                 "redis_mb": round(ours.redis.info("memory")["used_memory"] / 2**20),

@@ -51,7 +51,10 @@ def counting(key: str, entries: Iterable[str], *, now: float) -> list[Command]:
     ``now`` is in epoch seconds of this machine: a clock that is behind Redis' makes an age of 0.
     """
     now_ms = int(now * 1000)
-    ages = [max(0, now_ms - int(id_.partition("-")[0])) for id_ in entries]
-    counted = Counter(bisect_left(_BOUNDS_MS, age) for age in ages)
-    commands: list[Command] = [("HINCRBY", key, _NAMES[bucket], many) for bucket, many in counted.items()]
-    return [*commands, ("HINCRBY", key, SUM, sum(ages))] if commands else []
+    sum_ms, buckets = 0, Counter[str]()
+    for came_ms, many in Counter([id_.partition("-")[0] for id_ in entries]).items():  # many came in the same instant
+        age_ms = max(0, now_ms - int(came_ms))
+        sum_ms += age_ms * many
+        buckets[_NAMES[bisect_left(_BOUNDS_MS, age_ms)]] += many
+    commands: list[Command] = [("HINCRBY", key, bucket, many) for bucket, many in buckets.items()]
+    return [*commands, ("HINCRBY", key, SUM, sum_ms)] if commands else []

@@ -29,7 +29,7 @@ Outcome = Literal["success", "failure", "ignored"]
 BURST_MS: Final = 50
 """Calls of so many milliseconds may begin at once without exceeding the rate."""
 RELEASE_AT_ONCE: Final = 200
-RELEASED_IS_AWAITED_MS: Final = 30_000
+RELEASED_IS_AWAITED_MS: Final = 5_000
 
 
 class State(Enum):

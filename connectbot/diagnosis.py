@@ -56,6 +56,14 @@ class Diagnosis:
                 problems += self._inside(client)
         except RedisUnavailable as reason:
             return [_unavailable("redis", self._settings.redis_url, reason)]
+        except redis.ResponseError as error:
+            return [
+                Problem(
+                    "redis_refuses",
+                    f"Redis refuses a command that this look needs: {error}.",
+                    "Take the user `operator` of deploy/redis-acl, or allow it what that one may.",
+                )
+            ]
         else:
             return problems
         finally:

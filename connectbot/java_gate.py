@@ -58,15 +58,16 @@ class JavaGate:
         permit = self._permit(parked)
         begun = time.monotonic()
         outcome: Outcome = "ignored"
-        state = State.CLOSED
         try:
             answered = make()
             outcome = "success"
         except JavaServiceError as fault:
             outcome = _outcome(fault, hurried=hurried)
             state = self._return(permit, outcome, begun)
-            if state in (State.OPEN, State.FORCED_OPEN) and isinstance(fault, JavaServiceUnavailable):
-                raise Parked(fault.reason) from fault
+            if isinstance(fault, JavaServiceUnavailable):
+                if state in (State.OPEN, State.FORCED_OPEN):
+                    raise Parked(fault.reason) from fault
+                fault.away = fault.away or state is State.HALF_OPEN  # a trial is no attempt
             raise
         except BaseException:
             self._return(permit, outcome, begun)

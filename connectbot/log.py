@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 FORMS: Final = ("auto", "json", "console")
+LONGEST_TEXT: Final = 200
 
 _about: ContextVar[Mapping[str, Any]] = ContextVar("about", default=MappingProxyType({}))
 
@@ -25,9 +26,11 @@ _about: ContextVar[Mapping[str, Any]] = ContextVar("about", default=MappingProxy
 def about(**fields: Any) -> Iterator[None]:
     """Put fields on every line written inside; those that are None or empty are left out.
 
+    Text is cut: an id comes from outside, and may be of any length.
     It holds for this thread. What is handed to others takes it along in a copy of the context (`contextvars`).
     """
-    token = _about.set({**_about.get(), **{name: value for name, value in fields.items() if value not in (None, "")}})
+    told = {name: _cut(value) for name, value in fields.items() if value not in (None, "")}
+    token = _about.set({**_about.get(), **told})
     try:
         yield
     finally:
@@ -81,6 +84,10 @@ def formatter(form: str, processors: Sequence[Any] = ()) -> Any:
             renderer,
         ],
     )
+
+
+def _cut(value: Any) -> Any:
+    return value[:LONGEST_TEXT] if isinstance(value, str) else value
 
 
 def _decide(form: str, file: str | None) -> str:

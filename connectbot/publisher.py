@@ -9,6 +9,7 @@ from typing import Any
 from connectbot.errors import Fault
 from connectbot.events import Event, new_event
 from connectbot.keys import Keys
+from connectbot.log import about
 from connectbot.stream import EventStream
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class EventPublisher:
         try:
             self.publish(event)
         except Fault as fault:
-            logger.warning("event %s (%s) was not published: %s", event.id, event.type, fault)
+            with about(event_id=event.id):
+                logger.warning("event %s (%s) was not published: %s", event.id, event.type, fault)
             return False
         return True
 

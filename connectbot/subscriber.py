@@ -13,6 +13,7 @@ import msgspec
 from connectbot.errors import RedisUnavailable
 from connectbot.keys import Keys
 from connectbot.listener import Listener, Message
+from connectbot.log import about
 from connectbot.redis_client import connect
 from connectbot.scan import literally
 from connectbot.settings import Settings
@@ -135,7 +136,8 @@ class Subscriber:
             try:
                 handler(event)
             except Exception:  # one handler must not keep the others from hearing
-                _logger.exception("a handler failed on the event %s (%s)", event.get("id"), event.get("type"))
+                with about(event_id=str(event.get("id", ""))):
+                    _logger.exception("a handler failed on the event %s (%s)", event.get("id"), event.get("type"))
         return True
 
     def _handlers(self, message: Message, event: dict[str, Any]) -> list[Handler]:

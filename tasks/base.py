@@ -8,6 +8,7 @@ again on halves of them, until the one that it cannot stand is alone.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import time
@@ -33,7 +34,6 @@ from tasks.process import clients
 
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 300.0
-LONGEST_LOGGED_ID = 100
 
 logger = get_task_logger(__name__)
 
@@ -168,7 +168,7 @@ class BatchRun:
         else:
             effects = self._work.handle(self._clients, received)
         key = self._clients.settings.keys.ages(self._batch.lane)
-        effects.add(*ages.counting(key, [one.entry.origin for one in received], now=time.time()))
+        effects.add(*ages.counting(key, [_first_entry(one.entry) for one in received], now=time.time()))
         return effects
 
     def _put_off_or_bury(self, one: Received, error: Exception) -> None:
@@ -193,7 +193,8 @@ class BatchRun:
         if delay is None:
             tries += 1
             delay = backoff_seconds(tries)
-        logger.warning(
+        logger.log(
+            logging.WARNING if attempts > one.entry.attempts else logging.INFO,
             "event %s (%s) failed, attempts so far %d, again in %.1f s: %s",
             one.event.id, one.event.type, attempts, delay, _describe(error),
         )  # fmt: skip
@@ -230,13 +231,18 @@ def backoff_seconds(attempts: int) -> float:
     return min(doubled, LONGEST_DELAY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets
 
 
+def _first_entry(entry: Entry) -> str:
+    """Its origin, told quickly for the many that are their own."""
+    return entry.origin if b"origin" in entry.fields else entry.id
+
+
 def _about(one: Received) -> AbstractContextManager[None]:
-    """What lines on the log are about, while one event is worked on. Its ids come from outside, and may be long."""
+    """What lines of the log are about, while one event is worked on."""
     request_id = one.event.data.get("request_id")
     return about(
-        event_id=one.event.id[:LONGEST_LOGGED_ID],
+        event_id=one.event.id,
         attempt=one.entry.attempts + 1,
-        request_id=request_id[:LONGEST_LOGGED_ID] if isinstance(request_id, str) else None,
+        request_id=request_id if isinstance(request_id, str) else None,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import bootsteps
 
-from worker import app
+from worker import app, health
 from worker.consumer import LaneConsumer
 
 __all__ = ["app"]
@@ -45,5 +45,6 @@ class Blocker(bootsteps.StartStopStep):
         parent.timer.call_repeatedly(0.2, _block)
 
 
+health.STUCK_SECONDS = 5.0  # type: ignore[misc]  # the tests would wait for nothing else
 LaneConsumer._has_room = _faulty  # type: ignore[method-assign]
 app.steps["consumer"].add(Blocker)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from connectbot.redis_client import RedisClient
 
@@ -18,14 +20,15 @@ def password_of(role: str) -> str:
     return f"password-of-{role}"
 
 
-def write_users(file: Path) -> Path:
-    """Write the users to ``file``, which Redis takes as ``aclfile``."""
-    lines = USERS.read_text().splitlines()
-    text = "\n".join([ADMINISTRATOR, *(line for line in lines if not line.startswith("user default "))])
-    for role in ROLES:
-        digest = hashlib.sha256(password_of(role).encode()).hexdigest()
-        text = text.replace(f"{role.upper()}_SHA256", digest)
-    file.write_text(text + "\n")
+def write_users(file: Path, *, more: Mapping[str, str] = MappingProxyType({})) -> Path:
+    """Write the users to ``file``, which Redis takes as ``aclfile``; ``more`` holds further rules of a role."""
+    lines = [ADMINISTRATOR]
+    for line in USERS.read_text().splitlines():
+        role = line.split()[1]
+        if role in ROLES:
+            digest = hashlib.sha256(password_of(role).encode()).hexdigest()
+            lines.append(f"{line} {more.get(role, '')}".strip().replace(f"{role.upper()}_SHA256", digest))
+    file.write_text("\n".join(lines) + "\n")
     return file
 
 
@@ -42,4 +45,4 @@ def refusals(administrator: RedisClient) -> list[str]:
     rows = administrator.execute_command("ACL", "LOG", 100)
     told = [dict(zip(row[::2], row[1::2], strict=True)) for row in rows]
     lines = {" ".join(row[name].decode() for name in (b"username", b"reason", b"object")) for row in told}
-    return sorted(line for line in lines if not line.endswith(" command client"))
+    return sorted(line for line in lines if line.split()[0] in ROLES and not line.endswith(" command client"))

@@ -76,13 +76,17 @@ class OwnQueue:
     def __init__(self, celery_consumer: Any) -> None:
         self._celery = celery_consumer
         self._queues = celery_consumer.app.amqp.queues
+        self._producers: dict[str, Any] = {}
 
     def open(self, name: str) -> None:
         """Begin to take orders from the queue."""
+        # A connection of its own for every registration: one of the pool may be half-open, and nobody knows.
+        self._producers[name] = self._celery.app.amqp.Producer(self._celery.app.connection_for_write())
         self._celery.call_soon(self._add, name)
 
     def close(self, name: str) -> None:
         """Stop taking orders from the queue, and remove it."""
+        self._producers.pop(name).connection.collect(socket_timeout=0.1)
         self._celery.call_soon(self._cancel, name)
         self.remove(name)
 
@@ -96,6 +100,7 @@ class OwnQueue:
             task.apply_async(
                 kwargs=order,
                 task_id=order_id,
+                producer=self._producers[name],
                 queue=_queue(name),
                 declare=(),
                 retry=False,

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 
 from connectbot.clients import Clients
 from connectbot.effects import Effects
-from connectbot.errors import FenceLost, RedisUnavailable
+from connectbot.errors import FenceLost, MalformedEvent, RedisUnavailable
 from connectbot.events import is_known
 from connectbot.log import about
 from connectbot.stream import Batch, Entry
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 BEAT_SECONDS: Final = 1.0
 """How often the lease is renewed and the lane looked after; five such beats fit into a lease."""
 READ_WAIT_SECONDS: Final = 0.5
-RECOVERY_PAUSE_SECONDS: Final = 0.5
+RECOVERY_PAUSE_SECONDS: Final = 0.2
 MOST_SECONDS_ON_THE_WAY: Final = 3.0
 """An order that has not come back through the broker by then is taken for lost."""
 MOST_WAITING_BATCHES: Final = 4
@@ -112,6 +112,7 @@ class LaneConsumer:
         self._in_flight: dict[str, Order] = {}
         self._ended: deque[tuple[Order, End]] = deque()
         self._waiting: deque[Order] = deque()
+        self._not_left: list[str] = []
         self._next_beat = 0.0
         self._changed = threading.Condition()
         self._draining = False
@@ -173,11 +174,18 @@ class LaneConsumer:
         self._ended.clear()
         self._waiting.clear()
         self._stream.ensure_lanes(LANES)
+        self._leave_earlier_ones()
         self._stream.register(self._lane, self._name, lease_seconds=self._settings.lease_seconds)
         self._pulse.hold_lease(seconds=self._settings.lease_seconds)
         self._mailbox.open(self._name)
         self._next_beat = 0.0
         logger.info("consumer %s reads lane %s", self._name, self._lane)
+
+    def _leave_earlier_ones(self) -> None:
+        """Redis was away when they ended: what they hold must not wait until their leases run out."""
+        while self._not_left:
+            self._stream.leave(self._lane, self._not_left[-1])
+            self._not_left.pop()
 
     def _leave(self) -> None:
         self._pulse.hold_lease(seconds=0)
@@ -185,6 +193,7 @@ class LaneConsumer:
             self._stream.leave(self._lane, self._name)
         except RedisUnavailable:
             logger.warning("consumer %s could not give up its lease: it runs out by itself", self._name)
+            self._not_left.append(self._name)
         self._mailbox.close(self._name)
 
     # --- the beat: stay alive, inherit, release, trim ---------------------------------------------------
@@ -326,7 +335,8 @@ class LaneConsumer:
             self._waiting.extend(self._orders_for_suspects(left))
 
     def _bury(self, entry: Entry) -> None:
-        logger.error("entry %s becomes a dead letter: its process died %d times", entry.id, MOST_DELIVERIES)
+        with about(event_id=_event_id(entry), attempt=entry.attempts + MOST_DELIVERIES):
+            logger.error("entry %s becomes a dead letter: its process died %d times", entry.id, MOST_DELIVERIES)
         effects = Effects()
         effects.add(
             self._stream.burying(
@@ -348,6 +358,13 @@ class LaneConsumer:
 def _weight(order: Order) -> float:
     """How much of a batch an order is: suspects that are alone go out many at once, or it would take for ever."""
     return min(1.0, order.batch.count / SUSPECTS_AT_ONCE) if order.batch.ids else 1.0
+
+
+def _event_id(entry: Entry) -> str:
+    try:
+        return entry.event().id
+    except MalformedEvent:
+        return ""
 
 
 def _span(lane: str, consumer: str, types: tuple[str, ...], entries: Sequence[Entry]) -> Batch:

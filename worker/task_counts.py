@@ -18,7 +18,7 @@ from worker.routing import LANES
 LABELS: Final = ("name", "hostname", "queue_name")
 _CLASS: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,80}")
 
-disable_created_metrics()  # a series more for each counter, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nobody asks for
 registry: Final = CollectorRegistry()
 _WHAT: Final = {
     "task-received": "The worker has received a task.",

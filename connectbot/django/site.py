@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
+from django.utils.module_loading import import_string
+
 from connectbot.redis_client import CONNECT_TIMEOUT_SECONDS, sentinel_options
 from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
@@ -74,7 +76,7 @@ def site_settings() -> Settings:
 
 def site_cache(cache: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `Settings` that one of CACHES tells; none when its BACKEND is not django-redis."""
-    if cache.get("BACKEND") != BACKEND:
+    if not _is_django_redis(cache.get("BACKEND", "")):
         return {}
     options = cache.get("OPTIONS", {})
     told: dict[str, Any] = {
@@ -85,6 +87,16 @@ def site_cache(cache: Mapping[str, Any]) -> dict[str, Any]:
     if "SENTINELS" not in options:
         told["redis_url"] = _first(cache["LOCATION"])
     return told
+
+
+def _is_django_redis(backend: str) -> bool:
+    """Whether a BACKEND is django-redis' cache, or a site's own class that extends it."""
+    if backend == BACKEND:
+        return True
+    try:
+        return issubclass(import_string(backend), import_string(BACKEND))
+    except ImportError:
+        return False
 
 
 def _server(url: str, max_connections: int) -> dict[str, Any]:

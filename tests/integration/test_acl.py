@@ -85,7 +85,8 @@ FORBIDDEN_TO_ALL = [
     ("MIGRATE", "h", 1, "k", 0, 1),
     ("RENAME", "connectbot:events", "connectbot:users"), ("GET", "somebody:elses"), ("SET", "somebody:elses", 1),
     ("PUBLISH", "somebody:elses", "x"), ("EVAL", "return redis.call('SET', 'somebody:elses', 1)", 0),
-    ("EVAL", "return redis.call('FLUSHDB')", 0), ("SORT", "connectbot:events"), ("OBJECT", "ENCODING", "somebody:elses"),
+    ("EVAL", "return redis.call('FLUSHDB')", 0), ("SORT", "connectbot:events"),
+    ("OBJECT", "ENCODING", "somebody:elses"),
 ]  # fmt: skip
 FORBIDDEN = {
     "publisher": [
@@ -192,29 +193,52 @@ def test_site_and_worker_work_together_with_a_role_each(
         worker.wait_ready()
         site.publisher.publish(new_event("user.created", {"user": {"id": 7}}, channel="connectbot:global", user_id=7))
         wait_until(lambda: site.menus.get(7, "main"), deadline_seconds=20, what="an event's effect")
-        done = run("import worker; from tasks.menus import rebuild; rebuild.delay([8])", as_role("publisher"))
+        send = "import worker; from tasks.menus import rebuild; rebuild.delay([8])"
+        done = run(as_role("publisher"), "-c", send)
         assert done.returncode == 0, done.stderr
         wait_until(lambda: site.menus.get(8, "main"), deadline_seconds=20, what="a task sent by the site")
         site.temp_data.store("user_7", "draft", {"a": 1}, now=time.time(), ttl_seconds=1)
         assert site.temp_data.keys_of("user_7") == ["draft"]
         wait_until(lambda: not administrator.zcard("connectbot:temp:due"), deadline_seconds=30, what="it expires")
-        answer = run_celery(as_role("operator"), "inspect", "ping")
-        assert "pong" in answer.stdout, answer.stdout + answer.stderr
     assert refusals(administrator) == []
+    shown = worker.log.read_text() + (tmp_path / "beat.log").read_text()
+    assert password_of("worker") not in shown
     site.redis.close()
 
 
-def run(program: str, settings: Settings) -> subprocess.CompletedProcess[str]:
+OPERATORS_COMMANDS = [
+    ("celery", "-A", "worker", "inspect", "ping"),
+    ("worker.cli", "check", "--json"),
+    ("worker.cli", "stats", "--json"),
+    ("worker.cli", "dead", "list", "--json"),
+    ("worker.cli", "dead", "replay", "--all"),
+    ("worker.cli", "dead", "drop", "--all"),
+    ("worker.cli", "java", "status", "--json"),
+]
+
+
+def test_operators_look_at_a_worker_and_bury_its_dead(
+    as_role: Callable[[str], Settings], administrator: RedisClient, tmp_path: Path
+) -> None:
+    settings = as_role("worker")
+    with Worker(settings, tmp_path, lanes=["default"]) as worker:
+        worker.wait_ready()
+        administrator.xadd(settings.keys.events, {"event": "no JSON"})
+        wait_until(lambda: administrator.xlen(settings.keys.dead), deadline_seconds=10, what="a dead letter")
+        for module, *arguments in OPERATORS_COMMANDS:
+            done = run(as_role("operator"), "-m", module, *arguments)
+            assert "Traceback" not in done.stderr
+            assert done.returncode == 0 or "check" in arguments, done.stdout + done.stderr
+            assert password_of("operator") not in done.stdout + done.stderr
+    assert refusals(administrator) == []
+
+
+def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with ``arguments`` in the environment of ``settings``."""
     variables = {**os.environ, **environment(settings)}
     return subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60
+        [sys.executable, *arguments], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60
     )
-
-
-def run_celery(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, **environment(settings)}
-    command = [sys.executable, "-m", "celery", "-A", "worker", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60)
 
 
 def test_tasks_are_json_and_nothing_else() -> None:

@@ -60,11 +60,11 @@ def test_the_second_beat_goes_on_when_the_first_is_gone(
     how: signal.Signals, two_beats: tuple[Beat, Beat], client: RedisClient
 ) -> None:
     active, standby = two_beats
-    wait_until(lambda: active.ticks() >= 1, deadline_seconds=20, what="a tick")
+    wait_until(lambda: active.ticks() >= 1 and client.llen("default"), deadline_seconds=20, what="a tick")
     assert standby.ticks() == 0
     active.end(how)
     wait_until(lambda: standby.ticks() >= 1, deadline_seconds=30, what="a tick of the second beat")
-    assert client.llen("default") >= 2
+    wait_until(lambda: client.llen("default") >= 2, deadline_seconds=10, what="what the second beat has sent")
 
 
 def test_every_scheduled_task_exists() -> None:

@@ -16,6 +16,7 @@ from connectbot.clients import Clients
 from connectbot.embedded import EmbeddedRedis
 from connectbot.errors import BacklogFull, RedisUnavailable
 from connectbot.listener import Message
+from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from tests.support import Worker, wait_until
 from worker import bridge
@@ -167,11 +168,11 @@ def test_who_has_listened_all_the_time_has_no_gap(ours: Clients, lost_after: Cal
     assert count(ours, "bridge_gaps") == 0
 
 
-def test_a_redis_that_lost_its_data_is_told_of_the_gap(ours: Clients) -> None:
+def test_a_redis_that_lost_its_data_is_told_of_the_gap(ours: Clients, client: RedisClient) -> None:
     admission = Admission(ours.redis, ours.settings.keys, room=1)
     first = admission.note_listening(sent_ms=0, silent_seconds=0.0, shortest_gap_seconds=2.0)
     assert first.gap_seconds == 0
-    ours.redis.flushall()
+    client.flushall()
     assert admission.note_listening(sent_ms=0, silent_seconds=60.0, shortest_gap_seconds=2.0).gap_seconds == 60
     assert admission.note_listening(sent_ms=0, silent_seconds=60.0, shortest_gap_seconds=2.0).gap_seconds == 0
     assert (count(ours, "bridge_gaps"), count(ours, "bridge_gap_ms")) == (1, 60_000)
@@ -227,22 +228,22 @@ def test_a_full_stream_takes_the_events_later(ours: Clients, settings: Settings)
     assert ours.redis.xlen(STREAM) == 4
 
 
-def test_admission_does_nothing_without_room(ours: Clients) -> None:
+def test_admission_does_nothing_without_room(ours: Clients, client: RedisClient) -> None:
     admission = Admission(ours.redis, ours.settings.keys, room=1)
     candidates = [Candidate.of(Message(b"connectbot:global", v21_text(id_).encode())) for id_ in ("a", "b")]
     with pytest.raises(BacklogFull):
         admission.admit([candidate for candidate in candidates if candidate])
-    assert ours.redis.keys("*bridge:seen*") == []
+    assert client.keys("*bridge:seen*") == []
     assert count(ours, "bridge_events") == 0
     assert admission.admit([candidates[0]] * 2 if candidates[0] else []).events == 1
 
 
-def test_markers_have_a_lifetime_and_a_bounded_length(ours: Clients) -> None:
+def test_markers_have_a_lifetime_and_a_bounded_length(ours: Clients, client: RedisClient) -> None:
     admission = Admission(ours.redis, ours.settings.keys, room=10)
     long = Candidate.of(Message(b"connectbot:global", v21_text("x" * 10_000).encode()))
     assert long is not None
     admission.admit([long])
-    (marker,) = ours.redis.keys("*bridge:seen*")
+    (marker,) = client.keys("*bridge:seen*")
     assert len(marker) < 150
     assert 0 < ours.redis.ttl(marker) <= 600
 

@@ -229,6 +229,21 @@ def test_an_outage_counts_no_attempt_before_the_breaker_opens_either(
     assert ours.java_gate.breaker.status().state == "open"
 
 
+def test_calls_that_try_whether_the_service_is_back_are_no_attempts(
+    ours: Clients, lane: InlineLane, service: MatchingService
+) -> None:
+    service.switch(status=500)
+    ours.java_gate.breaker.turn(State.HALF_OPEN)
+    for number in range(4):
+        ask(ours, number)
+    lane.run()
+    assert service.calls.shown()["requests"] == 3
+    assert ours.java_gate.breaker.status().state == "open"
+    aside = [*ours.redis.scan_iter("connectbot:delayed:java:*"), *ours.redis.scan_iter("connectbot:parked:java:0*")]
+    assert [ours.redis.hget(key, "attempts") for key in aside] == [b"0"] * 4
+    assert ours.redis.zcard(ours.settings.keys.delayed("java")) == 2, "they make room for others to be tried"
+
+
 # --- asked twice ----------------------------------------------------------------------------------------------------
 
 

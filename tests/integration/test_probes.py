@@ -16,15 +16,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from connectbot.clients import Clients
 from connectbot.diagnosis import Diagnosis, redis_problems
 from connectbot.embedded import EmbeddedRedis
+from connectbot.errors import RedisUnavailable
 from connectbot.probe import ask
-from connectbot.processes import Process, Processes
-from connectbot.redis_client import connect
+from connectbot.processes import NOTE_SECONDS, Process, Processes
+from connectbot.redis_client import connect, translated_errors
 from connectbot.settings import Settings
 from tests.support import LANES, ROOT, Worker, environment, wait_until
+from worker.cli import connectbot
+from worker.health import STUCK_SECONDS
 
 RED_SECONDS = 30.0
 GREEN_SECONDS = 30.0
@@ -71,6 +75,10 @@ def causes(settings: Settings, *, beat: bool = False) -> dict[str, str]:
     """What ``connectbot check`` finds wrong with the lane ``default``: name → cause; of ``beat`` only when asked."""
     problems = Diagnosis(settings, ["default"]).problems()
     return {p.name: p.cause for p in problems if not p.is_advice and (beat or p.name != "beat_silent")}
+
+
+def test_what_stands_still_is_told_in_time() -> None:
+    assert STUCK_SECONDS + NOTE_SECONDS < RED_SECONDS
 
 
 def test_a_worker_that_hangs_is_not_alive(settings: Settings, worker: Worker) -> None:
@@ -219,6 +227,7 @@ def test_a_full_disk_is_named_and_got_over(small_disk: Path, tmp_path: Path) -> 
             probed.turns_green("readyz")
             ballast = small_disk / "ballast"
             _fill(ballast)
+            _write(server.url, bytes(8192))  # more than the rest of the file's last page
             wait_until(
                 lambda: "MISCONF" in probed.says("readyz"), deadline_seconds=RED_SECONDS, what="/readyz's reason"
             )
@@ -235,6 +244,13 @@ def _fill(ballast: Path) -> None:
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
+
+
+def _write(url: str, value: bytes) -> None:
+    client = connect(url)
+    with contextlib.suppress(RedisUnavailable), translated_errors():
+        client.set("value", value)
+    client.close()
 
 
 # --- beat ---------------------------------------------------------------------------------------------
@@ -298,18 +314,15 @@ def test_check_names_the_beat_that_hangs(settings: Settings, ours: Clients) -> N
 # --- the commands -------------------------------------------------------------------------------------
 
 
-def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, **environment(settings), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "worker.cli", *arguments], env=env, capture_output=True, text=True, timeout=60
-    )
+def run(settings: Settings, *arguments: str) -> Result:
+    return CliRunner().invoke(connectbot, arguments, env=environment(settings))
 
 
 def test_check_says_all_that_is_wrong_and_how_to_help(ours: Clients, settings: Settings) -> None:
     ours.redis.xadd(settings.keys.dead, {"type": "user.created", "event": "secret-marker"})
     ours.redis.hset(settings.keys.java_breaker, "state", "open")
     done = run(settings, "check", "--json")
-    assert done.returncode == 1, done.stderr
+    assert done.exit_code == 1, done.stderr
     told = json.loads(done.stdout)
     assert told["ok"] is False
     names = [problem["name"] for problem in told["problems"] if not problem["is_advice"]]
@@ -317,7 +330,7 @@ def test_check_says_all_that_is_wrong_and_how_to_help(ours: Clients, settings: S
     assert all(problem["cause"].endswith(".") and problem["remedy"].endswith(".") for problem in told["problems"])
     assert "secret-marker" not in done.stdout
     shown = run(settings, "check")
-    assert shown.returncode == 1
+    assert shown.exit_code == 1
     assert "No worker serves lane java. Start one: celery -A worker worker -Q java." in shown.stdout
 
 
@@ -326,8 +339,27 @@ def test_check_is_content_when_all_is_well(settings: Settings, ours: Clients) ->
         ours.stream.register(lane, f"{lane}.somebody", lease_seconds=60)
     ours.redis.set(settings.keys.last_tick, repr(time.time()))
     done = run(settings, "check", "--json")
-    assert (done.returncode, json.loads(done.stdout)["ok"]) == (0, True)
+    assert (done.exit_code, json.loads(done.stdout)["ok"]) == (0, True)
     assert "✔ all" in run(settings, "check").stdout
+
+
+def test_stats_are_printed_once_or_again_and_again(settings: Settings, ours: Clients) -> None:
+    ours.stream.register("default", "default.somebody", lease_seconds=60)
+    env = {**os.environ, **environment(settings), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "worker.cli", "stats", "--watch", "--json", "--interval", "0.2"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        first, second = (json.loads(watching.stdout.readline()) for _ in range(2))
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 0
+    assert second["now"] > first["now"]
+    [default, java] = first["lanes"]
+    assert (default["consumers"], java["consumers"]) == (["default.somebody"], [])
+    assert {"backlog", "lag", "oldest_age_seconds", "effects_per_second", "in_flight", "delayed", "parked"} <= set(java)
+    shown = run(settings, "stats")
+    assert shown.exit_code == 0, shown.stderr
+    for words in ("backlog", "oldest", "parked", "leases", "dead letters", "Java breaker", "beat's last tick", "never"):
+        assert words in shown.stdout, shown.stdout
 
 
 def test_check_names_a_redis_that_is_not_there() -> None:

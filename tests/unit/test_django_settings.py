@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ pytest.importorskip("django_redis", reason="needs the extra `django`")
 
 from django.conf import settings as django_settings
 from django.test import override_settings
+from django_redis.cache import RedisCache
 
 from connectbot.django import redis_settings, site_settings
 from connectbot.django.checks import check_same_cache
@@ -113,6 +116,15 @@ def test_a_site_with_v21s_own_settings_needs_no_variable_for_its_prefix() -> Non
     deployed = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://a:1/0", "KEY_PREFIX": "connectbot"}
     with override_settings(CACHES={"default": {**deployed, "TIMEOUT": 300, "OPTIONS": dict(V21_OPTIONS)}}):
         assert site_settings() == Settings(redis_url="redis://a:1/0", cache_key_prefix="connectbot")
+
+
+def test_a_sites_own_class_of_django_redis_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("own_cache")
+    module.__dict__["Own"] = type("Own", (RedisCache,), {})
+    monkeypatch.setitem(sys.modules, "own_cache", module)
+    own = {"BACKEND": "own_cache.Own", "LOCATION": "redis://a:1/0", "KEY_PREFIX": "own"}
+    with override_settings(CACHES={"default": own}):
+        assert site_settings().cache_key_prefix == "own"
 
 
 def test_of_several_servers_the_first_is_written_to() -> None:

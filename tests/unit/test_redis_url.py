@@ -9,8 +9,8 @@ import sys
 import kombu
 import pytest
 
-from connectbot.errors import SettingsError
-from connectbot.redis_client import connect
+from connectbot.errors import RedisUnavailable, SettingsError
+from connectbot.redis_client import connect, translated_errors
 from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
 from tests.support import ROOT, environment
@@ -128,3 +128,11 @@ def test_no_password_is_shown_by_settings_and_clients() -> None:
         assert "hush" not in repr(settings)
         assert "hush" not in str(settings)
         assert "hush" not in repr(connect(url))
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_no_password_is_shown_when_redis_cannot_be_reached(scheme: str) -> None:
+    client = connect(f"{scheme}://me:{SECRET}@127.0.0.1:1/0")
+    with pytest.raises(RedisUnavailable) as refused, translated_errors():
+        client.ping()
+    assert "hush" not in str(refused.value) + repr(refused.value.__cause__)

@@ -64,7 +64,7 @@ def count(number: int) -> None:
 class PlainCelerySystem(Counts):
     """Celery's queue and its hash of unacknowledged messages."""
 
-    name = "celery, acks_late"
+    name = f"celery, acks_late, visibility_timeout {VISIBILITY_SECONDS} s"
     app = "worker.chaos.plain_celery:app"
     arguments: tuple[str, ...] = (f"--queues={QUEUE}", "--concurrency=2")
 
@@ -110,9 +110,9 @@ class PlainCelerySystem(Counts):
         """Celery has none."""
         return 0
 
-    def roles(self, users: Sequence[int]) -> Mapping[int, str]:
+    def roles(self, users: Sequence[int]) -> Mapping[int, str] | None:
         """There are no menus to compare."""
-        return {}
+        return None
 
 
 def __getattr__(name: str) -> Celery:

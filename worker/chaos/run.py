@@ -188,6 +188,10 @@ class Run:
                 return
             time.sleep(min(left, 0.2))
 
+    def _stale_menus(self) -> int | None:
+        roles = self._system.roles(self._ledger.users)
+        return None if roles is None else self._ledger.stale(roles)
+
     def _score(self, seconds: float) -> Scorecard:
         verdict = self._ledger.judge(effects := self._system.effects())
         return Scorecard(
@@ -203,7 +207,7 @@ class Run:
             lost=verdict.lost,
             doubled=verdict.doubled,
             dead_letters=self._system.dead_letters(),
-            stale_menus=self._ledger.stale(self._system.roles(self._ledger.users)),
+            stale_menus=self._stale_menus(),
             executions_per_event=round(self._system.executions() / max(len(effects), 1), 4),
             recovery=Durations.of(self._watch.handed_out_seconds),
             recovery_to_effect=Durations.of(self._watch.effect_seconds),

@@ -53,7 +53,8 @@ class Scorecard:
     doubled: int
     """Events whose effect was applied more than once."""
     dead_letters: int
-    stale_menus: int
+    stale_menus: int | None
+    """None for a system without menus."""
     executions_per_event: float
     recovery: Durations
     """From a worker's death to the moment when all it held was handed out again or finished."""
@@ -73,7 +74,7 @@ class Scorecard:
             f"{self.lost} events were lost": self.lost == 0,
             f"{self.doubled} effects were applied twice": self.doubled == 0,
             f"{self.dead_letters} good events became dead letters": self.dead_letters == 0,
-            f"{self.stale_menus} menus are older than the newest event": self.stale_menus == 0,
+            f"{self.stale_menus} menus are older than the newest event": not self.stale_menus,
             f"{self.pending} entries are still pending": self.pending == 0,
             f"recovery p99 is not under {RECOVERY_P99_SECONDS:g} s": _under(self.recovery, RECOVERY_P99_SECONDS),
             f"the first effect after an outage, p99, is not within {OUTAGE_P99_SECONDS:g} s": _under(
@@ -91,7 +92,7 @@ class Scorecard:
             ("lost", str(self.lost)),
             ("effects doubled", str(self.doubled)),
             ("dead letters", str(self.dead_letters)),
-            ("stale menus", str(self.stale_menus)),
+            ("stale menus", "-" if self.stale_menus is None else str(self.stale_menus)),
             ("executions per event", f"{self.executions_per_event:.3f}"),
             ("recovery: handed out again", str(self.recovery)),
             ("recovery: last effect", str(self.recovery_to_effect)),

@@ -62,8 +62,8 @@ class System(Protocol):
     def dead_letters(self) -> int:
         """How much was given up."""
 
-    def roles(self, users: Sequence[int]) -> Mapping[int, str]:
-        """The role for which each user's main menu was made."""
+    def roles(self, users: Sequence[int]) -> Mapping[int, str] | None:
+        """The role for which each user's main menu was made; None when the system makes no menus."""
 
 
 class Counts:

@@ -19,6 +19,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 
 from connectbot.clients import Clients
+from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
 from worker.demo import Line, Scenario
 from worker.stack import Stack
@@ -108,7 +109,7 @@ def up(directory: Path, as_json: bool) -> None:
 
 def _show_addresses(stack: Stack, directory: Path, *, as_json: bool) -> None:
     addresses = {
-        "redis": _without_password(stack.settings.redis_url),
+        "redis": str(RedisAddress.parse(stack.settings.redis_url)),
         "matching_service": stack.settings.java_service_url,
         "flower": stack.flower_url,
         "flower_user": stack.flower_user,
@@ -123,11 +124,6 @@ def _show_addresses(stack: Stack, directory: Path, *, as_json: bool) -> None:
         table.add_row(name.replace("_", " "), address)
     console.print(table)
     console.print("Ctrl-C stops everything.")
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

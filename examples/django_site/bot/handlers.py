@@ -16,3 +16,14 @@ def handle_menu_command(user_id):
     redis_integration.events.publish_user_event(user_id, "user.menu_opened", {"menu_type": "main"})
 
     return menu
+
+
+async def handle_menu_command_async(user_id):
+    """The same for python-telegram-bot's coroutines: waiting for Redis never holds up the event loop."""
+    aio = redis_integration.aio
+
+    menu = await aio.menu_cache.get_user_menu(user_id)
+    if not menu:
+        menu = await aio.menu_builder.build_main_menu(user_id)
+    await aio.events.publish_user_event(user_id, "user.menu_opened", {"menu_type": "main"})
+    return menu

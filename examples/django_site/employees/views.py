@@ -34,4 +34,4 @@ def create_employee(request):
 @require_GET
 def menu(request, user_id):
     """What the bot answers to /menu."""
-    return JsonResponse(handle_menu_command(user_id))
+    return JsonResponse(handle_menu_command(user_id), json_dumps_params={"ensure_ascii": False})
