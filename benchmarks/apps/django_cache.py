@@ -1,6 +1,7 @@
 """v21's side of the caches: real django-redis, set up as the deployed site is.
 
-``python -m benchmarks.apps.django_cache loop|many COUNT`` prints the seconds that writing so many menus took, and those of CPU.
+``python -m benchmarks.apps.django_cache loop|many COUNT`` prints how many seconds writing so many menus took, and how
+many of CPU.
 """
 
 from __future__ import annotations

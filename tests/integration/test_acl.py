@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ from connectbot.events import new_event
 from connectbot.redis_client import RedisClient, connect
 from connectbot.settings import Settings
 from tests.integration.test_sentinel import running_beat
-from tests.redis_acl import ROLES, USERS, password_of, refusals, with_role, write_users
+from tests.redis_acl import ADMINISTRATOR, ROLES, USERS, password_of, refusals, with_role, write_users
 from tests.support import ROOT, Worker, environment, wait_until
 
 ENTRY = ("XADD", "connectbot:events", "*", "type", "user.login", "event", "{}")
@@ -183,6 +185,23 @@ def test_who_has_no_role_has_no_rights() -> None:
 def test_the_file_as_it_is_shipped_does_not_start_a_server(tmp_path: Path) -> None:
     with pytest.raises(ConnectBotError, match="ACL"):
         EmbeddedRedis(tmp_path, config={"aclfile": str(USERS)}).start()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="the README's commands use openssl")
+def test_the_readmes_commands_set_the_passwords(tmp_path: Path) -> None:
+    shutil.copy(USERS, tmp_path)
+    blocks = re.findall(r"(?:^    .*\n)+", (USERS.parent / "README.md").read_text(), re.MULTILINE)
+    done = subprocess.run(["bash", "-e"], input=blocks[0], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    passwords = dict(line.split(": ") for line in done.stdout.splitlines())
+    assert set(passwords) == set(ROLES)
+    file = tmp_path / USERS.name
+    file.write_text(file.read_text().replace(USERS.read_text().splitlines()[0], ADMINISTRATOR))
+    with EmbeddedRedis(config={"aclfile": str(file)}) as server:
+        for role, password in passwords.items():
+            client = connect(server.url.replace("://", f"://{role}:{password}@"))
+            assert client.ping()
+            client.close()
 
 
 def test_site_and_worker_work_together_with_a_role_each(

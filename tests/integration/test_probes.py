@@ -343,6 +343,28 @@ def test_check_is_content_when_all_is_well(settings: Settings, ours: Clients) ->
     assert "✔ all" in run(settings, "check").stdout
 
 
+def test_check_names_a_backlog_that_grows_or_is_old(
+    settings: Settings, ours: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(count: int) -> None:
+        event = b'{"id":"a","type":"user.login","data":{}}'
+        with ours.redis.pipeline() as pipe:
+            for _ in range(count):
+                pipe.xadd(settings.keys.events, {"event": event})
+            pipe.execute()
+
+    ours.stream.register("default", "default.somebody", lease_seconds=60)
+    long_ago = int((time.time() - 90) * 1000)
+    ours.redis.xadd(settings.keys.events, {"event": b"{}"}, id=f"{long_ago}-0")
+    add(999)
+    monkeypatch.setattr("connectbot.diagnosis.time.sleep", lambda _: add(10))
+    found = causes(dataclasses.replace(settings, max_backlog=1100))
+    assert list(found) == ["backlog_full", "backlog_old", "backlog_grows"]
+    assert found["backlog_full"] == "1,000 events wait in lane default; at 1,100 publishing fails."
+    assert "The oldest of 1,000 events in lane default has waited 9" in found["backlog_old"]
+    assert found["backlog_grows"].endswith("1,010 events waiting, 10 more than a second before.")
+
+
 def test_stats_are_printed_once_or_again_and_again(settings: Settings, ours: Clients) -> None:
     ours.stream.register("default", "default.somebody", lease_seconds=60)
     env = {**os.environ, **environment(settings), "PYTHONPATH": str(ROOT)}
