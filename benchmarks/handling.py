@@ -1,6 +1,6 @@
 """Events handled per second, CPU for each, and memory: everybody beside everybody, on the same work.
 
-The events lie ready when a worker starts. What counts is the time from the moment when a twentieth of the effects is
+The events lie ready when a worker starts. What counts is the time from the moment when a tenth of the effects is
 there to the moment when all are, so that nobody's start is measured.
 """
 
@@ -27,7 +27,7 @@ from benchmarks.work import EFFECTS_DB, user_ids
 from connectbot.embedded import EmbeddedRedis
 from connectbot.redis_client import RedisClient, connect
 
-WARM_UP = 0.05
+WARM_UP = 0.1
 POLL_SECONDS = 0.01
 QUICK_SHARE = 5
 MIN_EVENTS = 1_000

@@ -17,7 +17,7 @@ LOOP_TWO: Final = "redis-py loop, 2 processes"
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One system: how its worker is started, and how many events it gets in a full run (a tenth in a quick one).
+    """One system: how its worker is started, and how many events it gets in a full run (a fifth in a quick one).
 
     ``module`` is the one in ``benchmarks.apps`` with its ``enqueue``; empty for ours. ``copies`` is how often the
     command is started; a command that starts two processes itself needs one. ``listens`` tells that it must run
@@ -51,7 +51,7 @@ SYSTEMS: Final = (
         "celery-batches",
         "celery_batches",
         (*_CELERY, "benchmarks.apps.celery_batches", *_PREFORK),
-        6_000,
+        4_000,
         environment="batches",
         remark="prefork 2, Celery 5.6",
     ),
@@ -83,7 +83,7 @@ SYSTEMS: Final = (
         FASTSTREAM_BATCH,
         "faststream_batch",
         ("-m", "faststream", "run", "benchmarks.apps.faststream_batch:app", "--workers", "2"),
-        40_000,
+        80_000,
         environment="peers",
         remark="streams, 2 processes",
     ),
@@ -112,8 +112,8 @@ SYSTEMS: Final = (
         listens=True,
         remark="1 process; loses what comes while it is down",
     ),
-    System(LOOP_ONE, "bare_loop", ("-m", "benchmarks.apps.bare_loop"), 40_000, remark="XREADGROUP 500, SET, XACK"),
-    System(LOOP_TWO, "bare_loop", ("-m", "benchmarks.apps.bare_loop"), 40_000, copies=2, remark="the same, twice"),
+    System(LOOP_ONE, "bare_loop", ("-m", "benchmarks.apps.bare_loop"), 80_000, remark="XREADGROUP 500, SET, XACK"),
+    System(LOOP_TWO, "bare_loop", ("-m", "benchmarks.apps.bare_loop"), 80_000, copies=2, remark="the same, twice"),
 )
 
 
