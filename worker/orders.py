@@ -74,13 +74,13 @@ class OrderRequest(CountedRequest):
         open_orders.receive(self.id)
 
     def acknowledge(self) -> None:
-        """The task has returned."""
-        super().acknowledge()
+        """The task has returned. The broker is not told: it forgot the order when it gave it out (``no_ack``)."""
+        self.acknowledged = True
         open_orders.close(self.id, End.DONE)
 
     def reject(self, requeue: bool = False) -> None:
         """Nothing comes back through the broker: the stream still holds the entries."""
-        super().reject(requeue=False)
+        self.acknowledged = True
         open_orders.close(self.id, End.FAILED)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:

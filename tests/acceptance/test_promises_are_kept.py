@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import ROOT
 
-COPIED = ("connectbot", "tasks", "worker", "tests", "pyproject.toml")
+COPIED = ("connectbot", "tasks", "worker", "tests", "deploy", "pyproject.toml")
 ROW = re.compile(r"\| (\d) \| .* \| `([^`]+)`: `([^`]+)` \| `([^`]+)` \|")
 
 # What stands in place of a line, where without one the file would not even be read.
