@@ -13,7 +13,7 @@ demo: $(READY) ## show all of it at work, on a Redis of its own; ends by itself
 	$(BIN)/connectbot demo
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY) ## check style, types, the Compose file and the Dockerfile
 	$(BIN)/ruff check

@@ -21,7 +21,8 @@ PING_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 3.0
 """A connection on which no PING was answered for so long is taken to be dead, whatever TCP says."""
 
-_MESSAGE: Final = b"pmessage"
+_MESSAGES: Final = (b"pmessage", b"message")
+"""Both end with the channel and the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,17 @@ class Heard:
 class Listener:
     """One subscription; a context manager. It does not outlive its connection: make another one after an error.
 
-    ``patterns`` are those of PSUBSCRIBE. Messages that end with ``ignoring`` are left out.
+    ``patterns`` are those of PSUBSCRIBE, ``channels`` the names of SUBSCRIBE: a role in Redis (ACL) that may hear all
+    channels of a pattern may subscribe to any of their names, but to no narrower pattern. Messages that end with
+    ``ignoring`` are left out.
     Entering it, and every method, raises `RedisUnavailable`.
     """
 
-    def __init__(self, client: RedisClient, *, patterns: Sequence[str], ignoring: bytes) -> None:
+    def __init__(
+        self, client: RedisClient, *, patterns: Sequence[str] = (), channels: Sequence[str] = (), ignoring: bytes
+    ) -> None:
         self._pool = client.connection_pool
-        self._patterns = patterns
+        self._wanted = {"PSUBSCRIBE": patterns, "SUBSCRIBE": channels}
         self._ignoring = ignoring
         self._connection: Any = None
         self._next_ping = 0.0
@@ -90,9 +95,11 @@ class Listener:
 
     def _subscribe(self) -> None:
         with translated_errors():
-            self._send("PSUBSCRIBE", *self._patterns)
-            for _ in self._patterns:
-                self._connection.read_response()
+            for command, names in self._wanted.items():
+                if names:
+                    self._send(command, *names)
+                for _ in names:
+                    self._connection.read_response()
 
     def _drain(self) -> Heard:
         messages: list[Message] = []
@@ -100,12 +107,12 @@ class Listener:
         read, ready, ignoring = self._connection.read_response, self._connection.can_read, self._ignoring
         while ignored + len(messages) < MOST_AT_ONCE and ready(0):
             reply = read()
-            if reply[0] != _MESSAGE:
+            if reply[0] not in _MESSAGES:
                 continue  # the answer to a PING
-            if reply[3].endswith(ignoring):
+            if reply[-1].endswith(ignoring):
                 ignored += 1
             else:
-                messages.append(Message(reply[2], reply[3]))
+                messages.append(Message(reply[-2], reply[-1]))
         return Heard(messages, ignored)
 
     def _ping_if_due(self) -> None:

@@ -173,7 +173,7 @@ class MatchingCaller:
 
     def _listen(self) -> None:
         channel = self._keys.service_channel(SERVICE)
-        with Listener(self._clients.redis, patterns=[channel], ignoring=_IGNORES_NOTHING) as listener:
+        with Listener(self._clients.redis, channels=[channel], ignoring=_IGNORES_NOTHING) as listener:
             self._subscribed.set()
             self._look_for_all()
             while True:

@@ -15,7 +15,6 @@ from connectbot.keys import Keys
 from connectbot.listener import Listener, Message
 from connectbot.log import about
 from connectbot.redis_client import connect
-from connectbot.scan import literally
 from connectbot.settings import Settings
 
 Handler: TypeAlias = Callable[[dict[str, Any]], object]
@@ -108,7 +107,7 @@ class Subscriber:
         wanted = frozenset(self._channels)
         if self._listener is None or wanted != self._listening_to:
             self._drop_listener()
-            listener = Listener(self._redis, patterns=[literally(name) for name in sorted(wanted)], ignoring=_NOTHING)
+            listener = Listener(self._redis, channels=sorted(wanted), ignoring=_NOTHING)
             self._listener, self._listening_to = listener.__enter__(), wanted
             if self._away:
                 _logger.info("the subscriber hears v21's channels again")
