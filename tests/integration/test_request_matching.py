@@ -19,6 +19,7 @@ from connectbot.circuit_breaker import State
 from connectbot.clients import Clients
 from connectbot.errors import MatchingFailed, MatchingUnanswered
 from connectbot.java_service import Employee
+from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
 from tests.support import Worker, environment, wait_until
@@ -113,14 +114,16 @@ def test_a_coroutine_hears_of_failure_and_of_time_being_up(worker: Worker, servi
     service.switch(hang=False)
 
 
-def test_an_answer_told_while_nobody_could_listen_is_found(ours: Clients, settings: Settings) -> None:
+def test_an_answer_told_while_nobody_could_listen_is_found(
+    ours: Clients, settings: Settings, client: RedisClient
+) -> None:
     answered = threading.Event()
 
     def answer_behind_their_back() -> None:
         wait_until(lambda: ours.redis.xlen("connectbot:events"), deadline_seconds=10, what="the request")
         data = {"request_id": "r", "pairs": [{"employee1_id": 1, "employee2_id": 2}], "unmatched": [], "algorithm": "x"}
         ours.temp_data.store("matching_results", "r", data, now=time.time())
-        ours.redis.client_kill_filter(_type="pubsub")
+        client.client_kill_filter(_type="pubsub")
         answered.set()
 
     thread = threading.Thread(target=answer_behind_their_back)
