@@ -225,16 +225,19 @@ class EventStream:
         return [_entry(id_, fields) for _, rows in reply for id_, fields in rows]
 
     def fetch(self, batch: Batch) -> list[Entry]:
-        """The entries of a batch, oldest first. Those deleted from the stream meanwhile are missing."""
-        with translated_errors():
-            if not batch.ids:
-                rows = self._redis.xrange(self._keys.events, batch.first, batch.last)
-                entries = (_entry(id_, fields) for id_, fields in rows)
-                return [entry for entry in entries if batch.contains(entry)]
-            with self._redis.pipeline(transaction=False) as pipe:
-                for id_ in batch.ids:
-                    pipe.xrange(self._keys.events, id_, id_)
-                return [_entry(id_, fields) for rows in pipe.execute() for id_, fields in rows]
+        """The entries of a batch, oldest first. Those deleted from the stream meanwhile are missing.
+
+        Raises `FenceLost` when others have taken the batch over: work on it would be in vain.
+        """
+        with translated_errors(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.hexists(self._keys.fences(batch.lane), batch.consumer)
+            for first, last in [(id_, id_) for id_ in batch.ids] or [(batch.first, batch.last)]:
+                pipe.xrange(self._keys.events, first, last)
+            stands, *answers = pipe.execute()
+        if not stands:
+            raise FenceLost(f"the entries of {batch.consumer} in lane {batch.lane} have another owner")
+        entries = [_entry(id_, fields) for rows in answers for id_, fields in rows]
+        return entries if batch.ids else [entry for entry in entries if batch.contains(entry)]
 
     def deleted_since(self, batch: Batch, *, found: Sequence[Entry]) -> list[str]:
         """Ids of a batch that are pending but no longer in the stream, given the entries that were ``found``."""

@@ -99,8 +99,8 @@ class BatchRun:
 
         Raises `RedisUnavailable`; whatever is not committed by then stays pending.
         """
-        entries = self._clients.stream.fetch(self._batch)
         try:
+            entries = self._clients.stream.fetch(self._batch)
             self._drop_deleted(entries)
             received = self._decode(entries)
             if self._work.calls_at_once:

@@ -40,8 +40,8 @@ from worker.routing import (
 
 logger = logging.getLogger(__name__)
 
-BEAT_SECONDS: Final = 1.0
-"""How often the lease is renewed and the lane looked after; five such beats fit into a lease."""
+BEATS_A_LEASE: Final = 5
+"""So often, in the time that a lease lasts, it is renewed and the lane looked after."""
 READ_WAIT_SECONDS: Final = 0.5
 RECOVERY_PAUSE_SECONDS: Final = 0.2
 MOST_SECONDS_ON_THE_WAY: Final = 3.0
@@ -106,6 +106,8 @@ class LaneConsumer:
         self._mailbox = mailbox
         self._worker = worker
         self._most_in_flight = most_in_flight
+        # Waiting must not make a beat late.
+        self._wait_seconds = min(READ_WAIT_SECONDS, clients.settings.lease_seconds / BEATS_A_LEASE / 2)
         self._pulse = pulses.of_lane(lane)
 
         self._name = ""
@@ -201,7 +203,7 @@ class LaneConsumer:
     def _beat_if_due(self) -> None:
         if time.monotonic() < self._next_beat:
             return
-        self._next_beat = time.monotonic() + BEAT_SECONDS
+        self._next_beat = time.monotonic() + self._settings.lease_seconds / BEATS_A_LEASE
         if not self._stream.renew_lease(self._name, lease_seconds=self._settings.lease_seconds):
             raise _Renounced("its lease had run out")
         self._pulse.hold_lease(seconds=self._settings.lease_seconds)
@@ -243,14 +245,14 @@ class LaneConsumer:
             if self._ended:
                 return False
             if self._draining or sum(map(_weight, self._in_flight.values())) >= self._most_in_flight:
-                self._changed.wait(min(READ_WAIT_SECONDS, BEAT_SECONDS))
+                self._changed.wait(self._wait_seconds)
                 return False
             return True
 
     def _hand_out_next(self) -> None:
         if not self._waiting:
             limit = batch_size(self._lane, self._settings)
-            entries = self._stream.read(self._lane, self._name, limit=limit, wait_seconds=READ_WAIT_SECONDS)
+            entries = self._stream.read(self._lane, self._name, limit=limit, wait_seconds=self._wait_seconds)
             self._waiting.extend(self._orders_for_news(entries))
         if self._waiting:
             self._hand_out(self._waiting.popleft())

