@@ -15,6 +15,7 @@ from connectbot.events import VIA_STREAM
 from connectbot.keys import Keys
 from connectbot.listener import Message
 from connectbot.redis_client import RedisClient, translated_errors
+from connectbot.trace import KEPT_SECONDS, STEPS_A_BUCKET, Tracer
 
 MARKER_SECONDS: Final = 600
 """How long a message is remembered. What a listener brings later than that could come in twice."""
@@ -71,15 +72,16 @@ class Noted:
 
 
 class Admission:
-    """The way into the stream. ``room`` is how many entries the stream may hold.
+    """The way into the stream. ``room`` is how many entries the stream may hold; ``tracer``, what is traced.
 
     Its methods raise `RedisUnavailable` when Redis cannot serve.
     """
 
-    def __init__(self, client: RedisClient, keys: Keys, *, room: int) -> None:
+    def __init__(self, client: RedisClient, keys: Keys, *, room: int, tracer: Tracer | None = None) -> None:
         self._redis = client
         self._keys = keys
         self._room = room
+        self._tracer = tracer
 
     def admit(self, candidates: Sequence[Candidate]) -> Admitted:
         """Put events into the stream that are not there yet, and count them and what is malformed.
@@ -87,10 +89,10 @@ class Admission:
         Raises `BacklogFull` when there is no room; nothing is done then.
         """
         keys = [self._keys.events, self._keys.counters]
-        words: list[Any] = [self._room, MARKER_SECONDS]
+        words: list[Any] = [self._room, MARKER_SECONDS, STEPS_A_BUCKET, KEPT_SECONDS]
         for candidate in candidates:
             keys.append(self._keys.bridged(candidate.marker))
-            words += (candidate.type, candidate.text)
+            words += (candidate.type, candidate.text, *self._traced(candidate))
         with translated_errors():
             new, malformed = self._scripts["bridge_admit"](keys=keys, args=words)
         if new == -1:
@@ -114,6 +116,12 @@ class Admission:
         if gap_ms == -1:
             raise RedisUnavailable(f"Redis hung for more than {shortest_gap_seconds:g} s, or its clock was set")
         return Noted(gap_seconds=gap_ms / 1000, redis_ms=now_ms)
+
+    def _traced(self, candidate: Candidate) -> tuple[str, bytes]:
+        """The key of its steps, and the step that tells of it; both empty when it is not traced."""
+        if not self._tracer or not candidate.text:
+            return "", b""
+        return self._tracer.admitting(events.decode(candidate.text))
 
     @cached_property
     def _scripts(self) -> dict[str, Any]:

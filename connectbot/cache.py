@@ -39,6 +39,10 @@ MIN_COMPRESSED_BYTES: Final = 15
 MAX_VALUE_BYTES: Final = 16 * 1024 * 1024
 """Longest value that is read, decompressed: a few kilobytes of zlib could otherwise fill the memory."""
 
+BLANK: Final = "#"
+"""Where a word is to be filled in (`Ending.stencil`)."""
+
+_CHECKSUM_BYTES: Final = 4
 _ZLIB_AND_STORED_BLOCK: Final = struct.Struct("<BBBHH")
 _PICKLED_TEXT: Final = struct.Struct("<cBcI")
 _AS_TEXT = (datetime, date, time, timedelta, Decimal, UUID)
@@ -101,6 +105,34 @@ class Ending:
         checksum = zlib.adler32(self._end, zlib.adler32(opening))
         header = _ZLIB_AND_STORED_BLOCK.pack(0x78, 0x01, 0x00, size, size ^ 0xFFFF)
         return b"".join((header, opening, self._deflated, checksum.to_bytes(4, "big")))
+
+    def stencil(self, start: str, length: int) -> Stencil:
+        """What the texts have in common that begin with ``start``, its two blanks filled with ASCII of ``length``."""
+        value = self.after(start.replace(BLANK, "0" * length))
+        between, after = (len(self._open(part, 0)) - len(self._open("", 0)) for part in start.split(BLANK)[1:])
+        third = len(value) - _CHECKSUM_BYTES - len(self._deflated) - after
+        second = third - length - between
+        from_end = len(self._end) + after + length  # of the first of a word's characters, the second time
+        return Stencil(
+            value[: second - length], value[second : second + between], value[third:-_CHECKSUM_BYTES],
+            low=int.from_bytes(value[-2:], "big"), high=int.from_bytes(value[-4:-2], "big"),
+            weight=2 * (from_end + 1) + length + between,
+        )  # fmt: skip
+
+
+class Stencil(NamedTuple):
+    """A value of the cache but for a word, which comes in it twice: ``first``, word, ``second``, word, ``third``, sum.
+
+    The sum is Adler-32 (RFC 1950), ``low`` and ``high`` when the word is all zeros. For a word whose n-th character is
+    d above "0", the one grows by 2 Σ d, and the other by ``weight`` Σ d - 2 Σ n d.
+    """
+
+    first: bytes
+    second: bytes
+    third: bytes
+    low: int
+    high: int
+    weight: int
 
 
 class Cache:

@@ -16,6 +16,7 @@ from connectbot.redis_client import RedisClient, connect
 from connectbot.settings import Settings
 from connectbot.stream import EventStream
 from connectbot.temp_data import TempData
+from connectbot.trace import Tracer
 from connectbot.users import Users
 
 JAVA_LANE: Final = "java"
@@ -31,6 +32,7 @@ class Clients:
     cache: Cache
     stream: EventStream
     publisher: EventPublisher
+    tracer: Tracer
     users: Users
     menus: Menus
     temp_data: TempData
@@ -45,12 +47,14 @@ class Clients:
         keys, cache_keys = settings.keys, settings.cache_keys
         cache = Cache(client, CacheCodec(settings.cache_serializer), cache_keys)
         stream = EventStream(client, keys)
+        tracer = Tracer(keys, settings.trace_share)
         return cls(
             settings=settings,
             redis=client,
             cache=cache,
             stream=stream,
-            publisher=EventPublisher(stream, keys=keys, room=settings.room),
+            publisher=EventPublisher(stream, keys=keys, room=settings.room, tracer=tracer),
+            tracer=tracer,
             users=Users(client, keys),
             menus=Menus(
                 client,

@@ -16,6 +16,7 @@ from connectbot.publisher import EventPublisher
 from connectbot.redis_client import connect
 from connectbot.settings import Settings
 from connectbot.stream import EventStream
+from connectbot.trace import Tracer
 
 JAVA_TASKS: Final = ("matching.", "java.")
 """Tasks whose names begin so are for the lane ``java``, all others for the lane ``default`` (contract v21)."""
@@ -59,4 +60,5 @@ def _opened(_pid: int) -> tuple[Settings, EventPublisher]:
     """What this process publishes with: a child never uses its parent's connections."""
     settings = Settings.load()
     stream = EventStream(connect(settings.redis_url), settings.keys)
-    return settings, EventPublisher(stream, keys=settings.keys, room=settings.room)
+    tracer = Tracer(settings.keys, settings.trace_share)
+    return settings, EventPublisher(stream, keys=settings.keys, room=settings.room, tracer=tracer)

@@ -21,6 +21,7 @@ from connectbot.java_answers import ANSWERS, LARGEST_ANSWER_BYTES, Failed, check
 from connectbot.matching import Employee, MatchingRequest, MatchingResult, Pair, read_result
 from connectbot.service_token import ServiceToken
 from connectbot.settings import Settings
+from connectbot.trace import noting
 
 __all__ = [
     "OPERATIONS",
@@ -202,7 +203,8 @@ class JavaService:
         operation = OPERATIONS[name]
         seconds = min(timeout_seconds or self._timeout_seconds, self._timeout_seconds)
         deadline = time.monotonic() + seconds
-        with self._asked(operation, payload, headers, seconds) as response:
+        with noting(name) as call, self._asked(operation, payload, headers, seconds) as response:
+            call.status = response.status
             try:
                 check_status(response.status, response.headers)
             except Failed:

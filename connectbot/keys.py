@@ -44,6 +44,10 @@ class Keys:
         """Hash: upper bound in seconds → events that were up to that old at their effect; ``sum_ms``. Kept."""
         return f"{self.namespace}:ages:{lane}"
 
+    def trace(self, bucket: int) -> str:
+        """Stream: steps of those events whose ids fall into a bucket. Capped; lives eight days after the last step."""
+        return f"{self.namespace}:trace:{bucket}"
+
     # --- v21's pub/sub ------------------------------------------------------------------------------
 
     def bridged(self, message: str) -> str:

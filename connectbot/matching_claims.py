@@ -14,9 +14,9 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any, Final
 
+from connectbot.entries import Entry
 from connectbot.keys import Keys
 from connectbot.redis_client import Command, RedisClient, translated_errors
-from connectbot.stream import Entry
 
 LIFETIME_SECONDS: Final = 1800
 """How long a request is remembered: as long as v21 keeps one (contract v21)."""

@@ -10,10 +10,11 @@ from typing import Any, Final
 import msgspec
 
 from connectbot import json_text, scan
-from connectbot.cache import Cache, Ending
+from connectbot.cache import BLANK, Cache, Ending
 from connectbot.effects import Column
 from connectbot.errors import UnreadableValue
 from connectbot.keys import MENU_PREFIX, CacheKeys, Keys, menu_key
+from connectbot.menu_warmer import MenuWarmer, menu_start
 from connectbot.redis_client import Command, RedisClient, translated_errors
 from connectbot.users import DEFAULT_ROLE, KnownUser
 
@@ -84,7 +85,8 @@ BUILDERS: Final[dict[str, Callable[[int, str], Menu]]] = {
 class Menus:
     """The menus in the cache. Raises `RedisUnavailable` when Redis cannot serve.
 
-    ``warm`` names the menus that are rebuilt for every known user; ``ttl_seconds`` is how long one lives.
+    ``warm`` names the menus that are rebuilt for every known user; ``ttl_seconds`` is how long one lives. ``warmer``
+    does that for many at a time.
     """
 
     def __init__(
@@ -106,6 +108,14 @@ class Menus:
         self._prefix = cache_keys.physical(MENU_PREFIX)
         # A role is any word that an event brings: not every one must be kept.
         self._ending = lru_cache(maxsize=256)(self._make_ending)
+        self.warmer = MenuWarmer(
+            client,
+            keys=keys,
+            prefix=self._prefix,
+            types=self._warm,
+            ttl_seconds=ttl_seconds,
+            ending_of=self._ending,
+        )
 
     def get(self, user_id: int, menu_type: str) -> dict[str, Any] | None:
         """What lies in the cache: ``{"data", "user_id", "menu_type", "cached_at"}``; None when nothing does.
@@ -172,18 +182,12 @@ class Menus:
         rows = [left_ms[at * each : (at + 1) * each] for at in range(len(ids))]
         return [id_ for id_, row in zip(ids, rows, strict=True) if min(row, default=0) < within_seconds * 1000]
 
-    def running_out(self, *, before: float, limit: int) -> list[int]:
-        """Up to ``limit`` users whose menus run out ``before`` (epoch seconds), the first to run out first."""
-        with translated_errors():
-            ids = self._redis.zrangebyscore(self._keys.warm_menus, "-inf", before, start=0, num=limit)
-        return [int(id_) for id_ in ids]
-
     def _caching(self, users: Sequence[KnownUser], menu_type: str, *, now: float) -> Column:
         words: list[Any] = []
+        start = menu_start(now)
         for user in users:
-            user_id, ending = user.user_id, self._ending(menu_type, user.role or DEFAULT_ROLE)
-            start = f'{{"cached_at":{now!r},"user_id":{user_id},"data":{{"user_id":{user_id},'
-            words += (self._key(user_id, menu_type), ending.after(start), "PX", self._ttl_seconds * 1000)
+            value = self._ending(menu_type, user.role or DEFAULT_ROLE).after(start.replace(BLANK, str(user.user_id)))
+            words += (self._key(user.user_id, menu_type), value, "PX", self._ttl_seconds * 1000)
         return Column(("SET",), words, together=False)
 
     def _putting_down(self, users: Sequence[KnownUser], *, runs_out: str) -> Iterator[Column]:

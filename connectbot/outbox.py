@@ -67,7 +67,7 @@ class Delivery:
 
     def _entries_in(self, spooled: Sequence[Spooled]) -> int:
         commands = (command for one in spooled for command in one.parcel.commands)
-        return sum(command[0] == "XADD" for command in commands)
+        return sum(tuple(command[:2]) == ("XADD", self._keys.events) for command in commands)
 
     @cached_property
     def _script(self) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from connectbot.errors import Fault
@@ -11,6 +11,7 @@ from connectbot.events import Event, new_event
 from connectbot.keys import Keys
 from connectbot.log import about
 from connectbot.stream import EventStream
+from connectbot.trace import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -18,12 +19,14 @@ logger = logging.getLogger(__name__)
 class EventPublisher:
     """Publishes events in one round trip each; the three methods ``publish_*_event`` are those of v21.
 
-    ``room`` is how many entries the stream may hold: what waits and what is kept for looking back.
+    ``room`` is how many entries the stream may hold: what waits and what is kept for looking back. ``tracer`` says
+    which events are traced; without one, none are.
     """
 
-    def __init__(self, stream: EventStream, *, keys: Keys, room: int) -> None:
+    def __init__(self, stream: EventStream, *, keys: Keys, room: int, tracer: Tracer | None = None) -> None:
         self._stream = stream
         self._keys = keys
+        self._tracer = tracer
         self.room = room
 
     def publish_user_event(self, user_id: int, event_type: str, data: Mapping[str, Any]) -> bool:
@@ -43,7 +46,14 @@ class EventPublisher:
 
         Raises `BacklogFull`, `RedisUnavailable`, or `MalformedEvent` when one cannot be written as JSON.
         """
-        self._stream.publish(published, room=self.room)
+        self._stream.publish(published, room=self.room, tracer=self._tracer)
+
+    def publish_many(self, published: Iterable[Event]) -> int:
+        """Publish many events in their order, some hundred at a time; answers how many.
+
+        Raises what `publish` raises. What came before the part that fails is published then, and nothing after it.
+        """
+        return sum(self._stream.publish_many(published, room=self.room, tracer=self._tracer))
 
     def _try(self, event: Event) -> bool:
         try:

@@ -28,7 +28,7 @@ Command: TypeAlias = tuple[Any, ...]
 """One Redis command: its name, then its arguments (bytes, str, int or float)."""
 
 CONNECT_TIMEOUT_SECONDS = 2.0
-ANSWER_TIMEOUT_SECONDS = 5.0
+ANSWER_TIMEOUT_SECONDS = 1.5
 HEALTH_CHECK_SECONDS: Final = 30
 """A connection unused for so long is asked (PING) before it is trusted."""
 
@@ -39,7 +39,9 @@ _CANNOT_SERVE = (
     exceptions.OutOfMemoryError,
     exceptions.MasterDownError,
 )
-_CANNOT_SERVE_CODES: Final = ("READONLY", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "LOADING", "BUSY")
+_CANNOT_SERVE_CODES: Final = (
+    "READONLY", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "LOADING", "BUSY", "UNBLOCKED",
+)  # fmt: skip
 """Codes of answers that mean "not now" to any command: of the server's state, never of what was asked."""
 
 
@@ -107,6 +109,10 @@ def translated_errors() -> Iterator[None]:
     except _CANNOT_SERVE as error:
         raise RedisUnavailable(f"Redis cannot serve this now: {error}") from error
     except exceptions.ResponseError as error:
+        if _says(error, "NOGROUP"):
+            raise RedisUnavailable(
+                "the stream is gone with its groups: Redis came back empty, or was flushed"
+            ) from error
         if not _says(error, *_CANNOT_SERVE_CODES):
             raise
         raise RedisUnavailable(f"Redis cannot serve this now: {error}") from error

@@ -166,6 +166,12 @@ class Settings:
         "`host:port` where a worker or beat answers `/livez`, `/readyz` and `/metrics`; port 0 is any free one, kept "
         "in Redis; `off` is nowhere. Unset: any free port of loopback.",
     )
+    trace: str = _setting(
+        "CONNECTBOT_TRACE",
+        "off",
+        "Share of events, from 0 to 1, whose way is recorded for `connectbot events trace`; the same for publishers "
+        "and workers. Unset: `off`.",
+    )
     log_format: str = _setting(
         "CONNECTBOT_LOG_FORMAT",
         "auto",
@@ -184,6 +190,7 @@ class Settings:
         _require(
             self.log_format in ("auto", "json", "console"), "CONNECTBOT_LOG_FORMAT", "must be auto, json or console"
         )
+        _require(0 <= self.trace_share <= 1, "CONNECTBOT_TRACE", "must be off, or a share from 0 to 1")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -214,6 +221,14 @@ class Settings:
     def room(self) -> int:
         """Most entries that the stream may hold: what waits, and what is kept for looking back."""
         return self.max_backlog + self.stream_keep
+
+    @property
+    def trace_share(self) -> float:
+        """The share of events that are traced, from 0.0 to 1.0; not a number when the setting is none."""
+        try:
+            return 0.0 if self.trace.lower() == "off" else float(self.trace)
+        except ValueError:
+            return math.nan
 
     @property
     def keys(self) -> Keys:

@@ -7,128 +7,27 @@ stands.
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from importlib.resources import files
-from typing import Any, Final
+from itertools import islice
+from typing import Any
 
 import redis
 
 from connectbot import events
 from connectbot.effects import Effects
-from connectbot.errors import BacklogFull, FenceLost, MalformedEvent
+from connectbot.entries import DEATH, Batch, Entry, TakenOver
+from connectbot.errors import BacklogFull, FenceLost
 from connectbot.events import Event
 from connectbot.keys import Keys
+from connectbot.quick_script import QuickScript
 from connectbot.redis_client import Command, RedisClient, translated_errors
+from connectbot.trace import Tracer
 
 _MANY = 10_000  # more than any consumer holds at once
-_ID = re.compile(rb"\d{1,14}-\d{1,20}")
-_MILLISECONDS_DIGITS, _SEQUENCE_DIGITS = 14, 20
-
-
-UNREADABLE: Final = ""
-"""Stands for the type of an entry whose type cannot be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One item of the stream, as a consumer of a lane received it.
-
-    ``fields`` are the item's own: ``event`` always; ``type`` beside it when the publisher was kind; ``lane``,
-    ``attempts``, ``tries`` and ``origin`` when the entry was put aside before or replayed from the dead; ``parked``
-    when it was released from the parked ones.
-    """
-
-    id: str
-    fields: Mapping[bytes, bytes]
-    deliveries: int = 1
-
-    @property
-    def text(self) -> bytes:
-        """The event's JSON; empty when the publisher left the field out."""
-        return self.fields.get(b"event", b"")
-
-    @property
-    def type(self) -> str:
-        """The event's type, by its own field or else by the JSON; `UNREADABLE` when neither tells it."""
-        named = self.fields.get(b"type")
-        try:
-            return named.decode() if named else events.decode_type(self.text)
-        except (UnicodeDecodeError, MalformedEvent):
-            return UNREADABLE
-
-    @property
-    def lane(self) -> str | None:
-        """The only lane that this entry is for; None when it is for every lane."""
-        named = self.fields.get(b"lane")
-        return named.decode("utf-8", "replace") if named else None
-
-    @property
-    def attempts(self) -> int:
-        """How often a handler has failed on this event, in earlier entries."""
-        return self._number(b"attempts")
-
-    @property
-    def tries(self) -> int:
-        """How often a handler has failed on this event, counting what was no attempt because the target was down."""
-        return max(self._number(b"tries"), self.attempts)
-
-    @property
-    def parked(self) -> str:
-        """The name under which the entry was parked before it was released; empty when it never was."""
-        return self.fields.get(b"parked", b"").decode("utf-8", "replace")
-
-    @property
-    def origin(self) -> str:
-        """Id of the entry in which the event first came."""
-        named = self.fields.get(b"origin", b"")
-        return named.decode() if _ID.fullmatch(named) else self.id
-
-    @property
-    def version(self) -> str:
-        """The origin as text that sorts by age: what is newer compares greater."""
-        milliseconds, _, sequence = self.origin.partition("-")
-        return f"{milliseconds:0>{_MILLISECONDS_DIGITS}}-{sequence:0>{_SEQUENCE_DIGITS}}"
-
-    def event(self) -> Event:
-        """The event itself. Raises `MalformedEvent`."""
-        return events.decode(self.text)
-
-    def _number(self, field: bytes) -> int:
-        named = self.fields.get(field, b"0")
-        return int(named) if named.isdigit() and len(named) < _SEQUENCE_DIGITS else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Up to some hundred entries of one consumer, by reference: the order to work on them travels light.
-
-    ``ids`` names the entries one by one; when it is empty, they are all those from ``first`` to ``last`` whose
-    type is among ``types``.
-    """
-
-    lane: str
-    consumer: str
-    types: tuple[str, ...]
-    first: str
-    last: str
-    count: int
-    ids: tuple[str, ...] = ()
-
-    def contains(self, entry: Entry) -> bool:
-        """Whether an entry between ``first`` and ``last`` is part of this batch."""
-        return entry.lane in (None, self.lane) and entry.type in self.types
-
-
-@dataclass(frozen=True, slots=True)
-class TakenOver:
-    """What one sweep brought: consumers found dead, and entries that are the heir's now."""
-
-    fallen: tuple[str, ...]
-    entries: tuple[Entry, ...]
+_PUBLISHED_AT_ONCE = 100  # what a socket takes at once, so that Redis and the publisher do not wait for each other
 
 
 class EventStream:
@@ -143,17 +42,39 @@ class EventStream:
 
     # --- publishing -----------------------------------------------------------------------------------
 
-    def publish(self, published: Sequence[Event], *, room: int) -> None:
+    def publish(self, published: Sequence[Event], *, room: int, tracer: Tracer | None = None) -> None:
         """Add events to the stream and announce them on their channels, in one round trip.
 
         ``room`` is how many entries the stream may hold. Raises `BacklogFull` when they do not fit, and
         `MalformedEvent` when one cannot be written; nothing is published then.
         """
-        words: list[Any] = []
+        with translated_errors():
+            keys, words = self._published(published, room, tracer)
+            self._require_room(self._publish_script(keys=keys, args=words), room)
+
+    def publish_many(self, published: Iterable[Event], *, room: int, tracer: Tracer | None = None) -> Iterator[int]:
+        """Do so for parts of many events, one after the other; answers how many were published with each part."""
+        coming = iter(published)
+        parts = iter(lambda: list(islice(coming, _PUBLISHED_AT_ONCE)), [])
+        with translated_errors():
+            for done in self._publish_script.each(self._published(part, room, tracer) for part in parts):
+                self._require_room(done, room)
+                yield done
+
+    def _published(
+        self, published: Sequence[Event], room: int, tracer: Tracer | None
+    ) -> tuple[Sequence[Any], Sequence[Any]]:
+        keys = [self._keys.events]
+        words: list[Any] = [room, len(published)]
         for event in published:
             words += (event.type, events.encode(event), event.channel)
-        with translated_errors():
-            done = self._scripts["publish"](keys=[self._keys.events], args=[room, *words])
+        if tracer:
+            traces, told = tracer.scripted(published)
+            keys += traces
+            words += told
+        return keys, words
+
+    def _require_room(self, done: int, room: int) -> None:
         if done == -1:
             raise BacklogFull(
                 f"the stream {self._keys.events} is full ({room} entries): start workers for the lanes that lag, "
@@ -209,7 +130,7 @@ class EventStream:
         return TakenOver(
             tuple(name.decode() for name in fallen),
             tuple(
-                _entry(id_, dict(zip(flat[::2], flat[1::2], strict=True)), deliveries)
+                Entry.read(id_, dict(zip(flat[::2], flat[1::2], strict=True)), deliveries)
                 for id_, flat, deliveries in moved
             ),
         )
@@ -222,7 +143,7 @@ class EventStream:
             reply = self._redis.xreadgroup(
                 lane, consumer, {self._keys.events: ">"}, count=limit, block=max(1, int(wait_seconds * 1000))
             )
-        return [_entry(id_, fields) for _, rows in reply for id_, fields in rows]
+        return [Entry.read(id_, fields) for _, rows in reply for id_, fields in rows]
 
     def fetch(self, batch: Batch) -> list[Entry]:
         """The entries of a batch, oldest first. Those deleted from the stream meanwhile are missing.
@@ -236,7 +157,7 @@ class EventStream:
             stands, *answers = pipe.execute()
         if not stands:
             raise FenceLost(f"the entries of {batch.consumer} in lane {batch.lane} have another owner")
-        entries = [_entry(id_, fields) for rows in answers for id_, fields in rows]
+        entries = [Entry.read(id_, fields) for rows in answers for id_, fields in rows]
         return entries if batch.ids else [entry for entry in entries if batch.contains(entry)]
 
     def deleted_since(self, batch: Batch, *, found: Sequence[Entry]) -> list[str]:
@@ -254,19 +175,24 @@ class EventStream:
             rows = self._redis.xpending_range(self._keys.events, lane, first, last, limit, consumer)
         return [row["message_id"].decode() for row in rows]
 
+    def deliveries(self, batch: Batch) -> dict[str, int]:
+        """How often each entry of a batch was delivered, as far as it is still pending."""
+        with translated_errors():
+            rows = self._redis.xpending_range(
+                self._keys.events, batch.lane, batch.first, batch.last, _MANY, batch.consumer
+            )
+        return {row["message_id"].decode(): row["times_delivered"] % DEATH for row in rows}
+
     def redeliver(self, batch: Batch) -> list[Entry]:
-        """What is left of a batch of a living consumer, its number of deliveries raised by one (XCLAIM)."""
+        """What is left of a batch of a living consumer whose process died; the death is counted against each entry.
+
+        Raises `FenceLost` when others have taken the batch over.
+        """
         left = {entry.id: entry for entry in self.fetch(batch)}
-        pending = self.pending(batch.lane, batch.consumer, limit=_MANY, first=batch.first, last=batch.last)
-        ids = [id_ for id_ in pending if id_ in left]
-        if not ids:
-            return []
-        with translated_errors(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.execute_command("XCLAIM", self._keys.events, batch.lane, batch.consumer, 0, *ids)
-            pipe.xpending_range(self._keys.events, batch.lane, batch.first, batch.last, _MANY, batch.consumer)
-            _, rows = pipe.execute()
-        deliveries = {row["message_id"].decode(): row["times_delivered"] for row in rows}
-        return [replace(left[id_], deliveries=deliveries[id_]) for id_ in ids if id_ in deliveries]
+        keys = [self._keys.events, self._keys.fences(batch.lane)]
+        with translated_errors():
+            rows = self._scripts["redeliver"](keys=keys, args=[batch.lane, batch.consumer, 1 + DEATH, *left])
+        return [Entry.read(id_, left[id_.decode()].fields, counted) for id_, counted in rows]
 
     # --- finishing ------------------------------------------------------------------------------------
 
@@ -293,7 +219,7 @@ class EventStream:
 
         ``tries`` counts those tries too that are not ``attempts``; it defaults to them.
         """
-        flat = _put_aside(entry, lane=lane, attempts=attempts, tries=attempts if tries is None else tries)
+        flat = entry.put_aside(lane=lane, attempts=attempts, tries=attempts if tries is None else tries)
         return (
             ("HSET", self._keys.delayed_entry(lane, entry.id), *flat),
             ("ZADD", self._keys.delayed(lane), repr(due), entry.id),
@@ -305,7 +231,7 @@ class EventStream:
         It is not an attempt. ``deadline`` (epoch seconds) is when the entry returns in any case.
         """
         member = f"{entry.version}/{entry.id}"
-        flat = _put_aside(entry, lane=lane, attempts=entry.attempts, tries=entry.tries)
+        flat = entry.put_aside(lane=lane, attempts=entry.attempts, tries=entry.tries)
         commands: tuple[Command, ...] = (
             ("HSET", self._keys.parked_entry(lane, member), *flat, b"parked", member),
             ("ZADD", self._keys.parked(lane), entry.origin.partition("-")[0], member),
@@ -347,9 +273,13 @@ class EventStream:
     # --- inside ---------------------------------------------------------------------------------------
 
     @cached_property
+    def _publish_script(self) -> QuickScript:
+        return QuickScript(self._redis, "publish")
+
+    @cached_property
     def _scripts(self) -> dict[str, Any]:
         folder = files("connectbot") / "lua"
-        names = ("publish", "commit", "leave", "take_over", "release_delayed", "trim")
+        names = ("commit", "leave", "take_over", "redeliver", "release_delayed", "trim")
         return {name: self._redis.register_script((folder / f"{name}.lua").read_text()) for name in names}
 
     def _create_group(self, lane: str) -> None:
@@ -363,19 +293,3 @@ class EventStream:
         keys = [self._keys.fences(lane), self._keys.users, self._keys.events]
         with translated_errors():
             return bool(self._scripts["commit"](keys=keys, args=[lane, consumer, entry, *words]))
-
-
-def _put_aside(entry: Entry, *, lane: str, attempts: int, tries: int) -> list[bytes]:
-    """The fields, one after the other, with which an entry comes back."""
-    fields = {
-        **entry.fields,
-        b"lane": lane.encode(),
-        b"attempts": str(attempts).encode(),
-        b"tries": str(tries).encode(),
-        b"origin": entry.origin.encode(),
-    }
-    return [word for pair in fields.items() for word in pair]
-
-
-def _entry(id_: bytes, fields: Mapping[bytes, bytes], deliveries: int = 1) -> Entry:
-    return Entry(id_.decode(), fields, deliveries)

@@ -26,11 +26,13 @@ from celery.utils.log import get_task_logger
 from connectbot import ages
 from connectbot.clients import Clients
 from connectbot.effects import Effects
+from connectbot.entries import Batch, Entry
 from connectbot.errors import FenceLost, Later, MalformedEvent, Never, Parked, RedisUnavailable
 from connectbot.events import Event
 from connectbot.log import about
-from connectbot.stream import Batch, Entry
-from tasks.process import clients
+from connectbot.trace import Ending, collect_calls
+from tasks.process import clients_for
+from tasks.trail import Trail
 
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 300.0
@@ -75,9 +77,9 @@ def event_task(
     def decorate(handle: Handler) -> Any:
         @shared_task(name=name, ignore_result=True, acks_late=True)
         def run(**order: Any) -> int:
-            ours = clients()
-            at_once = ours.settings.java_calls_per_process if one_by_one else 0
             batch = msgspec.convert(order, Batch)
+            ours = clients_for(batch.lane, batch.consumer)
+            at_once = ours.settings.java_calls_per_process if one_by_one else 0
             with about(task_id=run.request.id, lane=batch.lane):
                 return BatchRun(ours, batch, Work(handle, farewell, at_once, deadline)).run()
 
@@ -93,6 +95,7 @@ class BatchRun:
         self._clients = ours
         self._batch = batch
         self._work = work
+        self._trail = Trail.of(ours, batch)
 
     def run(self) -> int:
         """Work on the batch. Answers how many of its entries are finished with, in one way or another.
@@ -100,7 +103,7 @@ class BatchRun:
         Raises `RedisUnavailable`; whatever is not committed by then stays pending.
         """
         try:
-            entries = self._clients.stream.fetch(self._batch)
+            entries = self._fetch()
             self._drop_deleted(entries)
             received = self._decode(entries)
             if self._work.calls_at_once:
@@ -111,6 +114,12 @@ class BatchRun:
             logger.warning("batch given up: %s", lost)
             return 0
         return len(entries)
+
+    def _fetch(self) -> list[Entry]:
+        try:
+            return self._clients.stream.fetch(self._batch)
+        except RedisUnavailable:  # a connection that lay idle may be half-open by now: the next one is new
+            return self._clients.stream.fetch(self._batch)
 
     def _drop_deleted(self, entries: Sequence[Entry]) -> None:
         """Acknowledge what somebody has deleted from the stream: nothing can be done for it any more."""
@@ -162,6 +171,8 @@ class BatchRun:
 
     def _handle(self, received: Sequence[Received]) -> Effects:
         """What the handler wants written, and how old the events are by then."""
+        if self._trail:
+            collect_calls()
         if len(received) == 1:
             with _about(received[0]):
                 effects = self._work.handle(self._clients, received)
@@ -169,19 +180,23 @@ class BatchRun:
             effects = self._work.handle(self._clients, received)
         key = self._clients.settings.keys.ages(self._batch.lane)
         effects.add(*ages.counting(key, [_first_entry(one.entry) for one in received], now=time.time()))
+        if self._trail:
+            self._trail.add(effects, ((one.entry, one.event) for one in received), "done")
         return effects
 
     def _put_off_or_bury(self, one: Received, error: Exception) -> None:
         attempts = one.entry.attempts + (not isinstance(error, Later) or error.counted)
         if isinstance(error, (Never, MalformedEvent)):
-            effects = self._bury(one.entry, _reason(error), error)
+            reason = _reason(error)
         elif attempts >= self._clients.settings.max_attempts:
-            effects = self._bury(one.entry, "attempts_exhausted", error)
+            reason = "attempts_exhausted"
         else:
             self._commit([one.entry.id], self._put_off(one, error, attempts))
             return
+        effects = self._bury(one.entry, reason, error)
         if self._work.farewell:
             effects.extend(self._work.farewell(self._clients, one, _reason(error)))
+        self._note(effects, one, "dead", error, attempts=attempts, reason=reason)
         self._commit([one.entry.id], effects)
 
     def _put_off(self, one: Received, error: Exception, attempts: int) -> Effects:
@@ -203,12 +218,14 @@ class BatchRun:
         effects.add(
             *self._clients.stream.delaying(self._batch.lane, one.entry, due=due, attempts=attempts, tries=tries)
         )
+        self._note(effects, one, "delayed", error, attempts=attempts, until=due)
         return effects
 
     def _park(self, one: Received, error: Parked, deadline: float | None) -> Effects:
         logger.info("event %s (%s) is parked: %s", one.event.id, one.event.type, _describe(error))
         effects = Effects()
         effects.add(*self._clients.stream.parking(self._batch.lane, one.entry, deadline=deadline))
+        self._note(effects, one, "parked", error, attempts=one.entry.attempts, until=deadline)
         return effects
 
     def _bury(self, entry: Entry, reason: str, error: Exception) -> Effects:
@@ -220,6 +237,11 @@ class BatchRun:
             self._clients.stream.burying(self._batch.lane, entry, reason=reason, error=described, attempts=attempts)
         )
         return effects
+
+    def _note(self, effects: Effects, one: Received, end: Ending, error: Exception, **facts: Any) -> None:
+        """Have the trace say why and how an event is put aside, where it is traced."""
+        if self._trail:
+            self._trail.add(effects, [(one.entry, one.event)], end, error=_describe(error), **facts)
 
     def _commit(self, entries: Sequence[str], effects: Effects) -> None:
         self._clients.stream.commit(self._batch.lane, self._batch.consumer, entries, effects)

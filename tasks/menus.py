@@ -5,25 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from celery import shared_task
 
 from connectbot.clients import Clients
-from connectbot.effects import Column, Effects
+from connectbot.effects import Effects
 from connectbot.errors import MalformedEvent
-from connectbot.events import ConnectBotEvents, Event, UserId, derived_id, new_event, read_data
-from connectbot.keys import user_namespace
-from connectbot.users import DEFAULT_ROLE, NO_VERSION, KnownUser
+from connectbot.events import ConnectBotEvents, Event, UserId, derived_id, read_data
+from connectbot.redis_client import Command
 from tasks.base import Received, event_task
 from tasks.process import clients
+from tasks.user_changes import WARM_INTERVAL_SECONDS as WARM_INTERVAL_SECONDS
+from tasks.user_changes import UserChanges, warming_event
 
 CHUNK_USERS: Final = 500
-CHUNKS_A_STEP: Final = 4
-"""Chunks that one step of the walk over all users finds."""
-WARM_INTERVAL_SECONDS: Final = 300.0
-"""How often `warm` runs (see worker/schedule.py): what runs out before its next run is rebuilt now."""
+STEP_SECONDS: Final = 0.25
+"""How long one step of the walk over all users takes: then other events have their turn."""
+WALK_REMEMBERED_MS: Final = 60_000
+"""A walk that was not heard of for so long does not keep another one from beginning."""
 
 
 # --- what Django and the operators enqueue --------------------------------------------------------------
@@ -65,18 +66,13 @@ def warm(scope: str = "expiring") -> int:
     """
     ours = clients()
     if scope == "all":
-        ours.publisher.publish(_going_on(ours, 0, cause=f"menus.warm at {time.time_ns()}"))
+        ours.publisher.publish(warming_event(ours.settings.keys))
         return 0
     if scope != "expiring":
         raise ValueError(f'scope must be "expiring" or "all", not {scope!r}')
-    return sum(rebuild(users) for users in _running_out(ours))
-
-
-def _running_out(ours: Clients) -> Iterator[list[int]]:
     # A menu that lives shorter than the interval must not be found again as soon as it was rebuilt.
-    before = time.time() + min(WARM_INTERVAL_SECONDS, ours.settings.menu_ttl_seconds / 2)
-    while users := ours.menus.running_out(before=before, limit=CHUNK_USERS):
-        yield users
+    ahead = min(WARM_INTERVAL_SECONDS, ours.settings.menu_ttl_seconds / 2)
+    return sum(ours.menus.warmer.expiring(before=time.time() + ahead))
 
 
 # --- events ---------------------------------------------------------------------------------------------
@@ -100,9 +96,9 @@ class _CacheClearedData(msgspec.Struct):
 
 
 class _WarmData(msgspec.Struct):
-    """The next step of a walk (``cursor``; 0 begins one), or users that a step has found."""
+    """A wish that all menus be warmed; a step of the walk that does it (``place``); or ``users`` to be warmed."""
 
-    cursor: int = 0
+    place: str | None = None
     users: tuple[UserId, ...] = ()
 
 
@@ -118,117 +114,84 @@ def follow(ours: Clients, received: Sequence[Received]) -> Effects:
 follow_users = event_task("menus.follow_users")(follow)
 
 
-@event_task("menus.warm_chunk", one_by_one=True)
+@event_task("menus.warm_chunk")
 def warm_chunk(ours: Clients, received: Sequence[Received]) -> Effects:
-    """Take the next step of the walk over all users, or rebuild the menus of those whom a step has found."""
-    (one,) = received
-    data = read_data(one.event, _WarmData)
-    return _rebuild_chunk(ours, data.users) if data.users else _walk(ours, data.cursor, cause=one.event.id)
-
-
-def _walk(ours: Clients, cursor: int, *, cause: str) -> Effects:
-    """Find the next users, and publish the event that goes on after them: one atomic step.
-
-    Finding is quick, so that it is done by one; rebuilding is not, and is left to as many as there are.
-    """
-    found: list[Event] = []
-    for _ in range(CHUNKS_A_STEP):
-        cursor, users = ours.users.scan(cursor, count=CHUNK_USERS)
-        if living := [user.user_id for user in users if user.role is not None]:
-            found.append(_warming(ours, {"users": living}, event_id=derived_id(cause, "chunk", len(found))))
-        if not cursor:
-            break
+    """Begin the walk over all users, once for all who ask; take it on; or warm the menus of users that are named."""
+    said = [(one.event.id, read_data(one.event, _WarmData)) for one in received]
     effects = Effects()
-    if cursor:
-        effects.add(*ours.stream.publishing(_going_on(ours, cursor, cause=cause)))
-    for event in found:
-        into_stream, _ = ours.stream.publishing(event)  # of no interest to listeners
-        effects.add(into_stream)
+    for cause, data in said:
+        if data.place is not None:
+            effects.extend(_walk(ours, data.place, cause=cause))
+    for users in _chunks([user_id for _, data in said for user_id in data.users]):
+        _warm(ours, users)
+    if asking := [cause for cause, data in said if data.place is None and not data.users]:
+        effects.extend(_beginning(ours, cause=asking[0]))
     return effects
 
 
-def _rebuild_chunk(ours: Clients, user_ids: Iterable[int]) -> Effects:
+def _beginning(ours: Clients, *, cause: str) -> Effects:
+    """Begin a walk, unless one is going on: who asks meanwhile gets one more after it, together with all others."""
+    walking, satisfied = _walk_keys(ours)
+    effects = Effects()
+    effects.add(("DEL", satisfied))
+    effects.add_unless(walking, [_remembering(walking), _step(ours, "", cause=cause)])
+    return effects
+
+
+def _walk(ours: Clients, place: str, *, cause: str) -> Effects:
+    """Warm menus for a while, from ``place`` on; then publish the event that goes on, or begins anew for who has asked.
+
+    The menus are written at once, not with the commit. What a page writes is right whoever writes it and however often,
+    because Redis reads the users in the same step.
+    """
+    walking, satisfied = _walk_keys(ours)
+    if not place:
+        ours.stream.apply(_only(_remembering(satisfied)))
+    place = _walk_on(ours, place)
+    if place:
+        return _only(_remembering(walking), ("PEXPIRE", satisfied, WALK_REMEMBERED_MS), _step(ours, place, cause=cause))
+    effects = _only(("DEL", walking))
+    effects.add_unless(satisfied, [_remembering(walking), _step(ours, "", cause=cause)])
+    return effects
+
+
+def _walk_on(ours: Clients, place: str) -> str:
+    until = time.monotonic() + STEP_SECONDS
+    for progress in ours.menus.warmer.everybody(place=place):
+        place = progress.place
+        if time.monotonic() > until:
+            break
+    return place
+
+
+def _only(*commands: Command) -> Effects:
+    effects = Effects()
+    effects.add(*commands)
+    return effects
+
+
+def _walk_keys(ours: Clients) -> tuple[str, str]:
+    """Two strings: one is there while a walk goes on, the other while nobody has asked for another since it began."""
+    walk = f"{ours.settings.keys.warm_menus}:walk"
+    return walk, f"{walk}:satisfied"
+
+
+def _remembering(key: str) -> Command:
+    return ("SET", key, 1, "PX", WALK_REMEMBERED_MS)
+
+
+def _step(ours: Clients, place: str, *, cause: str) -> Command:
+    """The command that publishes the walk's next step. It is of no interest to listeners."""
+    event = warming_event(ours.settings.keys, {"place": place}, event_id=derived_id(cause, "warm", place))
+    into_stream, _ = ours.stream.publishing(event)
+    return into_stream
+
+
+def _warm(ours: Clients, user_ids: Iterable[int]) -> None:
     living = [user for user in ours.users.look_up(user_ids).values() if user.role is not None]
     effects = Effects()
     effects.add_for_users({user.user_id: user.version for user in living}, ours.menus.writing(living, now=time.time()))
-    return effects
-
-
-class UserChanges:
-    """What some events and requests make of some users. The newest word about a user's role wins."""
-
-    def __init__(self, ours: Clients, user_ids: Iterable[int]) -> None:
-        self._clients = ours
-        self._known = ours.users.look_up(user_ids)
-        self._changed: dict[int, KnownUser] = {}
-        self._cold: set[int] = set()
-        self._everybody = ""
-
-    def set_role(self, user_id: int, role: str, version: str) -> None:
-        """The user has this role since ``version``."""
-        known = self._current(user_id)
-        self._changed[user_id] = KnownUser(user_id, version, role) if version >= known.version else known
-
-    def appear(self, user_id: int, version: str) -> None:
-        """The user exists since ``version``; the role was not said."""
-        known = self._current(user_id)
-        if known.role is None and version > known.version:
-            known = KnownUser(user_id, version, DEFAULT_ROLE)
-        self._changed[user_id] = known
-
-    def rebuild(self, user_id: int) -> None:
-        """The user's menus are to be built anew from what is known; those of a deleted user stay away."""
-        self._changed[user_id] = self._current(user_id)
-
-    def warm_up(self, user_id: int) -> None:
-        """The user's menus are to be built if they are missing or about to run out."""
-        self._cold.add(user_id)
-
-    def delete(self, user_id: int, version: str) -> None:
-        """The user is gone since ``version``."""
-        if version >= self._current(user_id).version:
-            self._changed[user_id] = KnownUser(user_id, version, None)
-
-    def warm_everybody(self, cause: str) -> None:
-        """The menus of every known user are to be built anew, because of the event with the id ``cause``."""
-        self._everybody = cause
-
-    def effects(self, *, types: Iterable[str] = ()) -> Effects:
-        """All of it, as it is to be written."""
-        untouched = self._cold - self._changed.keys()
-        for user_id in self._clients.menus.cold(sorted(untouched), within_seconds=WARM_INTERVAL_SECONDS):
-            self.rebuild(user_id)
-        effects, now = Effects(), time.time()
-        living = [user for user in self._changed.values() if user.role is not None]
-        remembering = self._clients.users.remembering(living)
-        effects.add_for_users(
-            {user.user_id: user.version for user in living},
-            [remembering, *self._clients.menus.writing(living, now=now, types=types)],
-        )
-        for user in self._changed.values():
-            if user.role is None:
-                effects.add_for_users({user.user_id: user.version}, self._removing(user, now=now))
-        if self._everybody:
-            warming = _going_on(self._clients, 0, cause=self._everybody)
-            effects.add(*self._clients.stream.publishing(warming))
-        return effects
-
-    def _current(self, user_id: int) -> KnownUser:
-        stranger = KnownUser(user_id, NO_VERSION, DEFAULT_ROLE)
-        return self._changed.get(user_id) or self._known.get(user_id) or stranger
-
-    def _removing(self, user: KnownUser, *, now: float) -> list[Column]:
-        namespace = user_namespace(user.user_id)
-        temp_data = self._clients.temp_data
-        commands = [
-            *self._clients.menus.removing(user.user_id),
-            *temp_data.removing(namespace, temp_data.keys_of(namespace)),
-        ]
-        return [
-            self._clients.users.remembering([user]),
-            self._clients.users.marking_deleted(user.user_id, now=now),
-            *map(Column.of, commands),
-        ]
+    ours.stream.apply(effects)
 
 
 class _Said(NamedTuple):
@@ -270,7 +233,7 @@ def _user_login(changes: UserChanges, said: _Said) -> None:
 
 def _cache_cleared(changes: UserChanges, said: _Said) -> None:
     if said.user is EVERYBODY:
-        changes.warm_everybody(said.event.id)
+        changes.warm_everybody()
     else:
         changes.rebuild(said.user.id)
 
@@ -292,16 +255,6 @@ def _user(event: Event) -> _User:
     if event.user_id is None:
         raise MalformedEvent(f"{event.type} names no user, neither in data.user.id nor in user_id")
     return _User(event.user_id)
-
-
-def _going_on(ours: Clients, cursor: int, *, cause: str) -> Event:
-    """The event that takes the walk over all users on from ``cursor``."""
-    return _warming(ours, {"cursor": cursor}, event_id=derived_id(cause, "warm", cursor))
-
-
-def _warming(ours: Clients, data: dict[str, Any], *, event_id: str) -> Event:
-    channel = ours.settings.keys.global_channel
-    return new_event(ConnectBotEvents.MENUS_WARM, data, channel=channel, event_id=event_id)
 
 
 def _chunks(user_ids: Sequence[int]) -> Iterator[list[int]]:

@@ -6,14 +6,32 @@ An event of type user.created with ``data.poison`` makes the process that handle
 from __future__ import annotations
 
 import os
+import resource
+import signal
+import time
 from collections.abc import Callable
+from typing import Any
+
+from celery.signals import task_received
 
 from connectbot.errors import Later, Never
 from tasks import menus
 from tasks.base import Received
+from tasks.process import clients
 from worker import app
 
 __all__ = ["app"]
+
+LIMIT_BYTES = 2 << 30
+"""Address space of each process of the worker: far more than it needs, and less than some events ask for."""
+
+
+@task_received.connect
+def _note_received(**_: Any) -> None:
+    clients().redis.incr("test:received")
+
+
+resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
 
 
 def _raise() -> None:
@@ -30,7 +48,21 @@ def _recurse() -> None:
 
 
 def _allocate() -> None:
-    raise MemoryError
+    """Take 2 GB, in earnest: `LIMIT_BYTES` is in the way."""
+    bytearray(2 << 30)
+
+
+def _be_killed_for_memory() -> None:
+    """What the kernel does to a process when memory runs out, in a container for example: nobody is asked."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hold() -> None:
+    """Tell which process has got hold of the event, and wait for the word to let go."""
+    client = clients().redis
+    client.rpush("test:held", os.getpid())
+    while not client.exists("test:released"):
+        time.sleep(0.02)
 
 
 def _later() -> None:
@@ -47,6 +79,8 @@ POISONS: dict[str, Callable[[], None]] = {
     "loop": _loop,
     "recurse": _recurse,
     "allocate": _allocate,
+    "oom": _be_killed_for_memory,
+    "hold": _hold,
     "later": _later,
     "never": _never,
 }

@@ -17,7 +17,7 @@ from connectbot.redis_server import find_server
 from tests.support import wait_until
 
 SERVICE = "connectbot"
-DOWN_AFTER_SECONDS = 2
+DOWN_AFTER_SECONDS = 2.0
 PASSWORD = "of-redis"
 SENTINEL_PASSWORD = "of-sentinels"
 
@@ -25,7 +25,7 @@ SENTINEL_PASSWORD = "of-sentinels"
 class SentinelProcess:
     """One sentinel. It keeps its state in its configuration file, as Redis has it."""
 
-    def __init__(self, directory: Path, master_port: int) -> None:
+    def __init__(self, directory: Path, master_port: int, *, down_after_seconds: float) -> None:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = directory
@@ -34,7 +34,7 @@ class SentinelProcess:
             f"port {self.port}\nbind {HOST}\nrequirepass {SENTINEL_PASSWORD}\n"
             f"sentinel monitor {SERVICE} {HOST} {master_port} 2\n"
             f"sentinel auth-pass {SERVICE} {PASSWORD}\n"
-            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_SECONDS * 1000}\n"
+            f"sentinel down-after-milliseconds {SERVICE} {down_after_seconds * 1000:.0f}\n"
             f"sentinel failover-timeout {SERVICE} 10000\n"
         )
 
@@ -63,9 +63,13 @@ class SentinelProcess:
 
 
 class ReplicatedRedis:
-    """Two servers, one the replica of the other, and three sentinels over them; a context manager."""
+    """Two servers, one the replica of the other, and three sentinels over them; a context manager.
 
-    def __init__(self, directory: Path) -> None:
+    A server that does not answer for ``down_after_seconds`` is dead to the sentinels.
+    """
+
+    def __init__(self, directory: Path, *, down_after_seconds: float = DOWN_AFTER_SECONDS) -> None:
+        self._down_after_seconds = down_after_seconds
         replication = {"repl-diskless-sync": "yes", "repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
         self.servers = [EmbeddedRedis(directory / name, config=replication) for name in ("first", "second")]
         self.sentinels: list[SentinelProcess] = []
@@ -121,7 +125,9 @@ class ReplicatedRedis:
             follower.close()
             wait_until(lambda: self.is_replica(second), deadline_seconds=20, what="a replica in step")
             for number in range(3):
-                sentinel = SentinelProcess(self._directory / f"sentinel{number}", first.port)
+                sentinel = SentinelProcess(
+                    self._directory / f"sentinel{number}", first.port, down_after_seconds=self._down_after_seconds
+                )
                 ending.callback(sentinel.stop)
                 sentinel.start()
                 self.sentinels.append(sentinel)

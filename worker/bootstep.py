@@ -6,20 +6,20 @@ import logging
 import os
 from typing import Any, Final
 
+import msgspec
 from celery import bootsteps
 from celery.worker.consumer.consumer import STOP_CONDITIONS  # type: ignore[attr-defined]
-from kombu import Exchange, Queue
-from kombu.exceptions import OperationalError
+from kombu import Message, serialization
 
-from connectbot.errors import RedisUnavailable
+from connectbot.entries import Batch
 from tasks.process import clients
 from worker.consumer import LaneConsumer
 from worker.routing import LANES, ROUTES
 
 logger = logging.getLogger(__name__)
 
-SPARE_BATCHES: Final = 1
-"""Batches handed out beyond one for each process of the pool, so that none waits for its next."""
+SPARE_BATCHES: Final = 2
+"""Batches handed out beyond one for each process of the pool, so that none waits for its next one."""
 
 
 class EventConsumers(bootsteps.StartStopStep):
@@ -34,14 +34,12 @@ class EventConsumers(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Celery has a connection: begin, or begin again."""
-        mailbox = OwnQueue(parent)
+        pool = OwnPool(parent)
         worker = f"{parent.hostname}.{os.getpid()}"
         lanes = [lane for lane in LANES if lane in parent.app.amqp.queues.consume_from]
         in_flight = _most_in_flight(parent.controller.concurrency, len(lanes))
         self._consumers = [
-            LaneConsumer(
-                clients(), lane=lane, routes=self.routes, mailbox=mailbox, worker=worker, most_in_flight=in_flight
-            )
+            LaneConsumer(clients(), lane=lane, routes=self.routes, pool=pool, worker=worker, most_in_flight=in_flight)
             for lane in lanes
         ]
         for consumer in self._consumers:
@@ -67,66 +65,41 @@ class EventConsumers(bootsteps.StartStopStep):
         self._consumers = []
 
 
-class OwnQueue:
-    """The queue by which a worker sends orders to itself; Celery consumes it beside the lane's own.
+class OwnPool:
+    """Hands orders to the worker's own pool, by way of Celery's request, its task events and its time limits.
 
-    It needs no acknowledgement from Celery (``no_ack``): the truth about the entries is in the stream.
+    They do not travel through the broker: an order is about entries that this worker holds, so nobody else could use
+    it, and it is nothing to be kept, for the truth about the entries is in the stream.
     """
 
     def __init__(self, celery_consumer: Any) -> None:
         self._celery = celery_consumer
-        self._queues = celery_consumer.app.amqp.queues
-        self._producers: dict[str, Any] = {}
+        self._amqp = celery_consumer.app.amqp
 
-    def open(self, name: str) -> None:
-        """Begin to take orders from the queue."""
-        # A connection of its own for every registration: one of the pool may be half-open, and nobody knows.
-        self._producers[name] = self._celery.app.amqp.Producer(self._celery.app.connection_for_write())
-        self._celery.call_soon(self._add, name)
+    def send(self, order_id: str, task: Any, batch: Batch, *, time_limit_seconds: float) -> None:
+        """Have a batch worked on; returns at once."""
+        order = msgspec.to_builtins(batch)
+        made = self._amqp.create_task_message(
+            order_id, task.name, (), order, argsrepr="()", kwargsrepr=str(batch), time_limit=time_limit_seconds
+        )
+        content_type, encoding, body = serialization.dumps(made.body, "json")
+        message = Message(
+            body,
+            content_type=content_type,
+            content_encoding=encoding,
+            headers=made.headers,
+            properties=made.properties,
+            delivery_info={"exchange": "", "routing_key": batch.lane},
+            accept={content_type},
+        )
+        self._celery.call_soon(self._receive, message)
 
-    def close(self, name: str) -> None:
-        """Stop taking orders from the queue, and remove it."""
-        self._producers.pop(name).connection.collect(socket_timeout=0.1)
-        self._celery.call_soon(self._cancel, name)
-        self.remove(name)
-
-    def remove(self, name: str) -> None:
-        """Remove the queue, with the orders that nobody will take from it."""
-        self._celery.call_soon(self._delete, name)
-
-    def send(self, name: str, task: Any, order: dict[str, Any], *, order_id: str, time_limit_seconds: float) -> None:
-        """Send one order to this worker."""
-        try:
-            task.apply_async(
-                kwargs=order,
-                task_id=order_id,
-                producer=self._producers[name],
-                queue=_queue(name),
-                declare=(),
-                retry=False,
-                time_limit=time_limit_seconds,
-            )
-        except (OperationalError, *self._celery.connection_errors) as error:
-            raise RedisUnavailable(f"an order for queue {name} may be lost: {error}") from error
-
-    # Called by Celery's own thread, through call_soon: its channel is not for others.
-
-    def _add(self, name: str) -> None:
-        self._queues.add(_queue(name))
-        self._celery.add_task_queue(name)
-
-    def _cancel(self, name: str) -> None:
-        self._celery.cancel_task_queue(name)
-        self._queues.pop(name, None)
-
-    def _delete(self, name: str) -> None:
-        self._celery.task_consumer.channel.queue_delete(name)
+    def _receive(self, message: Message) -> None:
+        """Called by Celery's own thread, as for a message from the broker."""
+        if self._celery.task_consumer is not None:  # else it has lost its connection, and all begins anew
+            self._celery.task_consumer.on_message(message)
 
 
 def _most_in_flight(processes: int, lanes: int) -> int:
     """Lanes that share a pool share its processes: the slow one must not take them all."""
     return processes + SPARE_BATCHES if lanes == 1 else max(1, processes // max(1, lanes))
-
-
-def _queue(name: str) -> Queue:
-    return Queue(name, Exchange(""), routing_key=name, no_ack=True)

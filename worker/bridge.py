@@ -19,18 +19,16 @@ Pub/sub keeps nothing for who is away. A gap, in which no worker listened, is th
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from typing import Any, Final
 
-from celery import bootsteps
-
 from connectbot.admission import MARKER_SECONDS, Admission, Candidate
 from connectbot.clients import Clients
-from connectbot.errors import BacklogFull, RedisUnavailable
+from connectbot.errors import BacklogFull
 from connectbot.events import OURS_ENDS_WITH
 from connectbot.listener import Listener
 from tasks.process import clients
+from worker.companion import PAUSE_SECONDS, Companion, CompanionStep
 from worker.routing import DEFAULT
 
 logger = logging.getLogger(__name__)
@@ -40,7 +38,6 @@ NOTE_SECONDS: Final = 1.0
 SHORTEST_GAP_SECONDS: Final = 2.5
 """Two notes may be that far apart although somebody listened all the time."""
 WAIT_SECONDS: Final = 0.5
-PAUSE_SECONDS: Final = 0.5
 BUSY_MESSAGES: Final = 20
 COLLECTING_SECONDS: Final = 0.01
 """After so many messages at once the bridge waits this long: a flood wakes it 100 times a second, not 10,000."""
@@ -52,50 +49,35 @@ class _Overslept(Exception):
     """This process, or Redis, hung for so long that what is held is not to be trusted."""
 
 
-class Bridge:
-    """Listens as long as it runs, in a thread of its own."""
+class Bridge(Companion):
+    """Listens as long as it runs."""
+
+    anew = "the bridge subscribes anew"
 
     def __init__(self, ours: Clients) -> None:
+        super().__init__()
         self._clients = ours
-        self._admission = Admission(ours.redis, ours.settings.keys, room=ours.settings.room)
+        self._admission = Admission(ours.redis, ours.settings.keys, room=ours.settings.room, tracer=ours.tracer)
         self._held: list[Candidate] = []
         self._awake_at = 0.0
         self._listened_at: float | None = None
         self._next_note = 0.0
         self._redis_ahead_ms = 0
         self._is_full = False
-        self._is_away = False
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
 
-    def run(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self, *, timeout_seconds: float = 5.0) -> None:
-        """End, and wait for that."""
-        self._stopping.set()
-        self._thread.join(timeout_seconds)
+    def turn(self) -> float:
+        """Listen, until something goes wrong."""
+        try:
+            self._listen()
+        except _Overslept:
+            logger.warning(
+                "the bridge hung for more than %g s: it drops %d messages and subscribes anew",
+                LONGEST_SLEEP_SECONDS, len(self._held),
+            )  # fmt: skip
+            self._held.clear()
+        return PAUSE_SECONDS
 
     # --- inside ---------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._listen()
-            except RedisUnavailable as reason:
-                if not self._is_away:
-                    logger.warning("the bridge subscribes anew, as soon as it can: %s", reason)
-                self._is_away = True
-            except _Overslept:
-                logger.warning(
-                    "the bridge hung for more than %g s: it drops %d messages and subscribes anew",
-                    LONGEST_SLEEP_SECONDS, len(self._held),
-                )  # fmt: skip
-                self._held.clear()
-            except Exception:
-                logger.exception("the bridge subscribes anew after an unexpected error")
-            self._stopping.wait(PAUSE_SECONDS)
 
     def _listen(self) -> None:
         if not self._held:
@@ -103,7 +85,7 @@ class Bridge:
         patterns = self._clients.settings.keys.channel_patterns
         with Listener(self._clients.redis, patterns=patterns, ignoring=OURS_ENDS_WITH) as listener:
             self._note(unbroken=False)
-            self._is_away = False
+            self.is_well()
             logger.info("the bridge listens to %s", ", ".join(patterns))
             while not self._stopping.is_set():
                 self._stay_awake()
@@ -170,27 +152,12 @@ class Bridge:
             )
 
 
-class EventBridge(bootsteps.StartStopStep):
-    """Runs the bridge in a worker of the lane ``default``, whether Celery's own connection stands or not."""
+class EventBridge(CompanionStep):
+    """Runs the bridge in a worker of the lane ``default``, unless it is switched off."""
 
-    requires = ("celery.worker.components:Pool",)  # the pool's first processes are forked before there is a thread
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        super().__init__(parent, **options)
-        self._bridge: Bridge | None = None
+    lane, runs = DEFAULT, Bridge
 
     def start(self, parent: Any) -> None:
         """The worker begins."""
-        ours = clients()
-        if ours.settings.bridge and DEFAULT in parent.app.amqp.queues.consume_from:
-            self._bridge = Bridge(ours)
-            self._bridge.run()
-
-    def stop(self, parent: Any) -> None:
-        """The worker has done its last work."""
-        if self._bridge is not None:
-            self._bridge.stop()
-
-    def terminate(self, parent: Any) -> None:
-        """The worker ends at once."""
-        self.stop(parent)
+        if clients().settings.bridge:
+            super().start(parent)

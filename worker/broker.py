@@ -22,11 +22,11 @@ from connectbot.redis_client import (
 )
 from connectbot.redis_url import RedisAddress
 
-BROKEN_AFTER_SECONDS: Final = 4
+BROKEN_AFTER_SECONDS: Final = 1
 """kombu asks its connections this often whether they live. One that is half-open costs it twice that, and a second."""
 
 
-LONGEST_PAUSE_SECONDS: Final = 2
+LONGEST_PAUSE_SECONDS: Final = 0.5
 """Between two tries to reach a broker that is away. kombu's own pauses grow to 30 s, which would follow an outage."""
 
 
@@ -52,12 +52,38 @@ class _SentinelChannel(_KnowsItsEnd, transport.SentinelChannel):
     pass
 
 
+class _Poller(transport.MultiChannelPoller):
+    """Where one connection is found dead, it does not wait for each of the others in turn: they went the same way."""
+
+    def maybe_check_brpop_health(self) -> None:
+        """Drop the connection by which tasks come, when its answer is overdue; then those that lie idle, too."""
+        channels: Any = self._channels  # type: ignore[attr-defined]
+        waiting = [channel for channel in channels if channel._in_poll]  # noqa: SLF001 - nothing else tells
+        super().maybe_check_brpop_health()  # type: ignore[misc]
+        for channel in waiting:
+            if not channel._in_poll:  # noqa: SLF001
+                channel.pool.disconnect(inuse_connections=False)
+
+    def maybe_restore_messages(self) -> None:
+        """Look for what was not acknowledged in time, by a connection that lives."""
+        self.maybe_check_brpop_health()
+        super().maybe_restore_messages()
+
+
 class _Transport(transport.Transport):
     Channel = _Channel
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.cycle = _Poller()
 
 
 class _SentinelTransport(transport.SentinelTransport):
     Channel = _SentinelChannel
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.cycle = _Poller()
 
 
 _OURS: Final = {transport.Transport: _Transport, transport.SentinelTransport: _SentinelTransport}
@@ -75,15 +101,14 @@ class Connection(kombu.Connection):
         self,
         errback: Any = None,
         max_retries: int | None = None,
-        interval_start: int = 1,
-        interval_step: int = 1,
-        interval_max: int = LONGEST_PAUSE_SECONDS,
+        interval_start: float = LONGEST_PAUSE_SECONDS,
+        interval_step: float = 0,
+        interval_max: float = LONGEST_PAUSE_SECONDS,
         *arguments: Any,
         **options: Any,
     ) -> Any:
-        return super()._ensure_connection(
-            errback, max_retries, interval_start, interval_step, interval_max, *arguments, **options
-        )
+        pauses: Any = (min(interval_start, LONGEST_PAUSE_SECONDS), interval_step, LONGEST_PAUSE_SECONDS)
+        return super()._ensure_connection(errback, max_retries, *pauses, *arguments, **options)
 
 
 class Amqp(AMQP):

@@ -58,6 +58,7 @@ task_time_limit = TASK_TIME_LIMIT_SECONDS
 worker_soft_shutdown_timeout = SOFT_SHUTDOWN_SECONDS
 
 worker_prefetch_multiplier = 1
+worker_consumer = "worker.steady_consumer:SteadyConsumer"
 worker_send_task_events = True
 
 # The lock is renewed at least every BEAT_LONGEST_SLEEP_SECONDS, so that a standby beat ticks within seconds after

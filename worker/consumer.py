@@ -1,7 +1,7 @@
 """One lane of the stream, read by one worker and handed out to that worker's own pool.
 
 The consumer never waits for the work. It reads while few batches are in flight, so that what waits stays in the
-stream; an order it gives travels through a queue of its own, so that a batch and its entries live and die together.
+stream; it gives orders to its own worker only, so that a batch and its entries live and die together.
 
 Whenever something is not as it should be (Redis was away, an order may be lost, others have taken over), the consumer
 does not try to mend its registration: it leaves it and registers anew. What it held then goes to an heir, most likely
@@ -16,27 +16,19 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
 from connectbot.clients import Clients
 from connectbot.effects import Effects
+from connectbot.entries import Batch, Entry
 from connectbot.errors import FenceLost, MalformedEvent, RedisUnavailable
-from connectbot.events import is_known
 from connectbot.log import about
-from connectbot.stream import Batch, Entry
-from worker.orders import End, open_orders
+from worker.orders import End, Pool, open_orders
+from worker.planning import MOST_DEATHS, Order, Planner
 from worker.pulse import pulses
-from worker.routing import (
-    DEFAULT,
-    LANES,
-    TASK_TIME_LIMIT_SECONDS,
-    Route,
-    batch_size,
-    tasks_of,
-    time_limit_seconds,
-)
+from worker.routing import DEFAULT, LANES, TASK_TIME_LIMIT_SECONDS, Route, batch_size, time_limit_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -44,40 +36,9 @@ BEATS_A_LEASE: Final = 5
 """So often, in the time that a lease lasts, it is renewed and the lane looked after."""
 READ_WAIT_SECONDS: Final = 0.5
 RECOVERY_PAUSE_SECONDS: Final = 0.2
-MOST_SECONDS_ON_THE_WAY: Final = 3.0
-"""An order that has not come back through the broker by then is taken for lost."""
 MOST_WAITING_BATCHES: Final = 4
 """So much an heir may have waiting: when many die, the next estate must not wait until the last one is worked off."""
 RELEASE_AT_ONCE: Final = 1000
-MOST_DELIVERIES: Final = 3
-"""An entry that was alone in a process that died, at its third delivery, is the cause of it."""
-SUSPECTS_AT_ONCE: Final = 22
-"""Size of the batches of a second delivery: the root of a first one's, so that the third finds a culprit alone."""
-
-
-class Mailbox(Protocol):
-    """The queue by which a consumer sends orders to its own worker."""
-
-    def open(self, name: str) -> None:
-        """Begin to take orders from the queue."""
-
-    def close(self, name: str) -> None:
-        """Stop taking orders from the queue, and remove it."""
-
-    def remove(self, name: str) -> None:
-        """Remove the queue that a dead consumer has left behind."""
-
-    def send(self, name: str, task: Any, order: dict[str, Any], *, order_id: str, time_limit_seconds: float) -> None:
-        """Send one order. Raises `RedisUnavailable` when it may not have got through."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A batch and the task that is to work on it; ``given_at`` is on the monotonic clock."""
-
-    task: Any
-    batch: Batch
-    given_at: float = 0.0
 
 
 class _Renounced(Exception):
@@ -93,7 +54,7 @@ class LaneConsumer:
         *,
         lane: str,
         routes: Sequence[Route],
-        mailbox: Mailbox,
+        pool: Pool,
         worker: str,
         most_in_flight: int,
     ) -> None:
@@ -101,9 +62,8 @@ class LaneConsumer:
         self._stream = clients.stream
         self._settings = clients.settings
         self._lane = lane
-        self._tasks = tasks_of(lane, routes)
-        self._routed = {route.type for route in routes}
-        self._mailbox = mailbox
+        self._planner = Planner(lane, routes)
+        self._pool = pool
         self._worker = worker
         self._most_in_flight = most_in_flight
         # Waiting must not make a beat late.
@@ -179,7 +139,6 @@ class LaneConsumer:
         self._leave_earlier_ones()
         self._stream.register(self._lane, self._name, lease_seconds=self._settings.lease_seconds)
         self._pulse.hold_lease(seconds=self._settings.lease_seconds)
-        self._mailbox.open(self._name)
         self._next_beat = 0.0
         logger.info("consumer %s reads lane %s", self._name, self._lane)
 
@@ -196,7 +155,6 @@ class LaneConsumer:
         except RedisUnavailable:
             logger.warning("consumer %s could not give up its lease: it runs out by itself", self._name)
             self._not_left.append(self._name)
-        self._mailbox.close(self._name)
 
     # --- the beat: stay alive, inherit, release, trim ---------------------------------------------------
 
@@ -215,17 +173,12 @@ class LaneConsumer:
         self._stream.trim(keep=self._settings.stream_keep)
 
     def _miss_lost_orders(self) -> None:
-        """An order may be revoked by an operator, or vanish in the broker: its entries must not wait for ever."""
+        """Whatever may become of an order in Celery, its entries must not wait for ever."""
         patience = time_limit_seconds(self._lane, self._settings) + TASK_TIME_LIMIT_SECONDS
         with self._changed:
-            given_at = {order_id: order.given_at for order_id, order in self._in_flight.items()}
-        now = time.monotonic()
-        if now - min(given_at.values(), default=math.inf) > patience:
+            oldest = min((order.given_at for order in self._in_flight.values()), default=math.inf)
+        if time.monotonic() - oldest > patience:
             raise _Renounced(f"an order was not heard of for {patience:g} s")
-        # Redis may have given an order to a connection that is half-open: it is gone then, and nobody is told.
-        on_the_way = [at for order_id, at in given_at.items() if not open_orders.is_received(order_id)]
-        if now - min(on_the_way, default=math.inf) > MOST_SECONDS_ON_THE_WAY:
-            raise _Renounced(f"an order has not come through the broker within {MOST_SECONDS_ON_THE_WAY:g} s")
 
     def _inherit(self) -> None:
         limit = batch_size(self._lane, self._settings)
@@ -234,8 +187,7 @@ class LaneConsumer:
         taken = self._stream.take_over(self._lane, self._name, limit=limit)
         for name in taken.fallen:
             logger.warning("consumer %s is dead: %s takes over its entries", name, self._name)
-            self._mailbox.remove(name)
-        self._waiting.extend(self._orders_for_suspects(taken.entries))
+        self._hand_out_again(taken.entries)
 
     # --- handing out ------------------------------------------------------------------------------------
 
@@ -244,7 +196,7 @@ class LaneConsumer:
         with self._changed:
             if self._ended:
                 return False
-            if self._draining or sum(map(_weight, self._in_flight.values())) >= self._most_in_flight:
+            if self._draining or sum(order.weight for order in self._in_flight.values()) >= self._most_in_flight:
                 self._changed.wait(self._wait_seconds)
                 return False
             return True
@@ -253,9 +205,12 @@ class LaneConsumer:
         if not self._waiting:
             limit = batch_size(self._lane, self._settings)
             entries = self._stream.read(self._lane, self._name, limit=limit, wait_seconds=self._wait_seconds)
-            self._waiting.extend(self._orders_for_news(entries))
+            self._waiting.extend(self._planner.orders_for_news(self._name, self._pick_ours(entries)))
         if self._waiting:
             self._hand_out(self._waiting.popleft())
+
+    def _hand_out_again(self, entries: Sequence[Entry]) -> None:
+        self._waiting.extend(self._planner.orders_for_suspects(self._name, self._pick_ours(entries)))
 
     def _hand_out(self, order: Order) -> None:
         order_id = str(uuid.uuid4())
@@ -263,7 +218,7 @@ class LaneConsumer:
             self._in_flight[order_id] = replace(order, given_at=time.monotonic())
         open_orders.open(order_id, self._on_end)
         limit = time_limit_seconds(self._lane, self._settings)
-        self._mailbox.send(self._name, order.task, asdict(order.batch), order_id=order_id, time_limit_seconds=limit)
+        self._pool.send(order_id, order.task, order.batch, time_limit_seconds=limit)
 
     def _on_end(self, order_id: str, end: End) -> None:
         """Called by Celery's main thread."""
@@ -273,50 +228,18 @@ class LaneConsumer:
                 self._ended.append((order, end))
             self._changed.notify_all()
 
-    # --- orders out of entries ---------------------------------------------------------------------------
-
-    def _orders_for_news(self, entries: Sequence[Entry]) -> list[Order]:
-        """One order a task: read in one go, the entries of a batch are all those of its types between two ids."""
-        return [
-            Order(task, _span(self._lane, self._name, self._types_of(task), group))
-            for task, group in self._by_task(entries)
-        ]
-
-    def _orders_for_suspects(self, entries: Sequence[Entry]) -> list[Order]:
-        """Orders for entries delivered before: in small batches, then alone, because one may kill its process."""
-        orders = []
-        for task, group in self._by_task(entries):
-            for part in _parts(group):
-                ids = tuple(entry.id for entry in part)
-                types = self._types_of(task)
-                orders.append(Order(task, Batch(self._lane, self._name, types, ids[0], ids[-1], len(ids), ids)))
-        return orders
-
-    def _types_of(self, task: Any) -> tuple[str, ...]:
-        return tuple(sorted(type_ for type_, its_task in self._tasks.items() if its_task is task))
-
-    def _by_task(self, entries: Sequence[Entry]) -> Iterable[tuple[Any, list[Entry]]]:
-        groups: dict[str, tuple[Any, list[Entry]]] = {}
+    def _pick_ours(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Acknowledge at once what this lane has no task for, and answer the others."""
+        ours: list[Entry] = []
         foreign: list[Entry] = []
         for entry in entries:
-            task = self._tasks.get(entry.type) if entry.lane in (None, self._lane) else None
-            if task is None:
-                foreign.append(entry)
-            else:
-                groups.setdefault(task.name, (task, []))[1].append(entry)
-        self._pass_over(foreign)
-        return groups.values()
-
-    def _pass_over(self, entries: Sequence[Entry]) -> None:
-        """Acknowledge at once what this lane has no task for; one lane counts what none of them knows."""
+            (ours if self._planner.is_ours(entry) else foreign).append(entry)
         effects = Effects()
-        unknown = sum(1 for entry in entries if self._is_unknown(entry)) if self._lane == DEFAULT else 0
-        if unknown:
+        unknown = sum(map(self._planner.is_unknown, foreign))
+        if unknown and self._lane == DEFAULT:  # one lane counts for all
             effects.add(self._stream.counting("unknown_type", unknown))
-        self._stream.commit(self._lane, self._name, [entry.id for entry in entries], effects)
-
-    def _is_unknown(self, entry: Entry) -> bool:
-        return entry.type not in self._routed and not is_known(entry.type)
+        self._stream.commit(self._lane, self._name, [entry.id for entry in foreign], effects)
+        return ours
 
     # --- orders that did not end well --------------------------------------------------------------------
 
@@ -331,25 +254,40 @@ class LaneConsumer:
         """Hand out again what is left of a batch whose process died; bury an entry that was alone in it."""
         left = self._stream.redeliver(batch)
         logger.error("a process died over %d entries of lane %s from %s on", len(left), self._lane, batch.first)
-        if len(left) == 1 and batch.count == 1 and left[0].deliveries > MOST_DELIVERIES:
+        if len(left) == 1 and batch.count == 1 and left[0].deaths >= MOST_DEATHS:
             self._bury(left[0])
         else:
-            self._waiting.extend(self._orders_for_suspects(left))
+            self._hand_out_again(left)
 
     def _bury(self, entry: Entry) -> None:
-        with about(event_id=_event_id(entry), attempt=entry.attempts + MOST_DELIVERIES):
-            logger.error("entry %s becomes a dead letter: its process died %d times", entry.id, MOST_DELIVERIES)
+        with about(event_id=_event_id(entry), attempt=entry.attempts + entry.deaths):
+            logger.error("entry %s becomes a dead letter: its process died %d times", entry.id, entry.deaths)
         effects = Effects()
         effects.add(
             self._stream.burying(
                 self._lane,
                 entry,
                 reason="killed_its_process",
-                error=f"the process that worked on it died or took too long, {MOST_DELIVERIES} times",
-                attempts=entry.attempts + MOST_DELIVERIES,
+                error=f"the process that worked on it died or took too long, {entry.deaths} times",
+                attempts=entry.attempts + entry.deaths,
             )
         )
+        if self._clients.tracer:
+            self._note_death(effects, entry)
         self._stream.commit(self._lane, self._name, [entry.id], effects)
+
+    def _note_death(self, effects: Effects, entry: Entry) -> None:
+        told = self._clients.tracer.working(
+            _event_id(entry),
+            entry,
+            lane=self._lane,
+            consumer=self._name,
+            end="dead",
+            reason="killed_its_process",
+            attempts=entry.attempts + entry.deaths,
+            deliveries=entry.deliveries - 1,  # the last one was for us, to bury it
+        )
+        effects.add(*told)
 
     def _pause(self, seconds: float) -> None:
         with self._changed:
@@ -357,27 +295,8 @@ class LaneConsumer:
                 self._changed.wait(seconds)
 
 
-def _weight(order: Order) -> float:
-    """How much of a batch an order is: suspects that are alone go out many at once, or it would take for ever."""
-    return min(1.0, order.batch.count / SUSPECTS_AT_ONCE) if order.batch.ids else 1.0
-
-
 def _event_id(entry: Entry) -> str:
     try:
         return entry.event().id
     except MalformedEvent:
         return ""
-
-
-def _span(lane: str, consumer: str, types: tuple[str, ...], entries: Sequence[Entry]) -> Batch:
-    return Batch(lane, consumer, types, entries[0].id, entries[-1].id, len(entries))
-
-
-def _parts(entries: Sequence[Entry]) -> Iterable[list[Entry]]:
-    """Entries in batches whose size depends on how often they were delivered."""
-    alone = [entry for entry in entries if entry.deliveries >= MOST_DELIVERIES]
-    together = [entry for entry in entries if entry.deliveries < MOST_DELIVERIES]
-    for at in range(0, len(together), SUSPECTS_AT_ONCE):
-        yield together[at : at + SUSPECTS_AT_ONCE]
-    for entry in alone:
-        yield [entry]

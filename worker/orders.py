@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
+import billiard.pool
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 
+from connectbot.entries import Batch
 from worker.task_counts import CountedRequest
 
 
@@ -30,13 +32,19 @@ class End(Enum):
 Listener = Callable[[str, End], None]
 
 
+class Pool(Protocol):
+    """The processes of a consumer's own worker."""
+
+    def send(self, order_id: str, task: Any, batch: Batch, *, time_limit_seconds: float) -> None:
+        """Have a batch worked on; returns at once."""
+
+
 class Orders:
     """All open orders of this process, by the id of their Celery task. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listeners: dict[str, Listener] = {}
-        self._received: set[str] = set()
 
     def open(self, order_id: str, listener: Listener) -> None:
         """Remember an order; ``listener`` is told its end, once."""
@@ -47,39 +55,29 @@ class Orders:
         """Tell the end of an order; the first word counts."""
         with self._lock:
             listener = self._listeners.pop(order_id, None)
-            self._received.discard(order_id)
         if listener:
             listener(order_id, end)
 
-    def receive(self, order_id: str) -> None:
-        """The order has come back through the broker."""
-        with self._lock:
-            if order_id in self._listeners:
-                self._received.add(order_id)
-
-    def is_received(self, order_id: str) -> bool:
-        """Whether an open order has come back through the broker."""
-        with self._lock:
-            return order_id in self._received
-
 
 open_orders = Orders()
+
+billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
+"""A process of the pool that ends waits until the worker has read its last result, asking ten times a second; billiard
+gives it 30 s. On SIGTERM Celery forgets a task that a process was just given (``AsynPool.flush``), and may never read
+what has become of it: the worker would end 30 s later for nothing. A result that is read is read at once, and one of an
+order is not needed, for its commit is in the stream."""
 
 
 class OrderRequest(CountedRequest):
     """What stands for an order in the worker's main process (Celery: ``Task.Request``)."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        open_orders.receive(self.id)
-
     def acknowledge(self) -> None:
-        """The task has returned. The broker is not told: it forgot the order when it gave it out (``no_ack``)."""
+        """The task has returned. The broker is not told: it knows nothing of the order."""
         self.acknowledged = True
         open_orders.close(self.id, End.DONE)
 
     def reject(self, requeue: bool = False) -> None:
-        """Nothing comes back through the broker: the stream still holds the entries."""
+        """Nothing goes back to the broker: the stream still holds the entries."""
         self.acknowledged = True
         open_orders.close(self.id, End.FAILED)
 
@@ -95,3 +93,8 @@ class OrderRequest(CountedRequest):
         if not soft:
             open_orders.close(self.id, End.CRASHED)
         super().on_timeout(soft, timeout)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """An operator has revoked it: its entries are handed out again, for it is not by revoking that events end."""
+        open_orders.close(self.id, End.FAILED)
+        super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]

@@ -12,10 +12,10 @@ from celery import bootsteps
 from celery.concurrency.solo import TaskPool as SoloPool
 from celery.signals import worker_shutting_down
 
-from connectbot.diagnosis import redis_problems
 from connectbot.errors import ConnectBotError, SettingsError
 from connectbot.processes import Process
 from connectbot.redis_client import connect
+from connectbot.redis_problems import redis_problems
 from connectbot.settings import Settings
 from tasks.process import clients
 from worker.health import ANSWER_SECONDS, Health, RedisWatch

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from connectbot.entries import UNREADABLE
 from connectbot.errors import SettingsError
 from connectbot.events import ConnectBotEvents as Types
 from connectbot.settings import Settings
-from connectbot.stream import UNREADABLE
 from tasks import enqueued, java, matching, menus, upkeep
 
 DEFAULT: Final = "default"

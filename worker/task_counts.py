@@ -13,8 +13,6 @@ from celery.signals import task_received
 from celery.worker.request import Request
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
-from worker.routing import LANES
-
 LABELS: Final = ("name", "hostname", "queue_name")
 _CLASS: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,80}")
 
@@ -66,13 +64,7 @@ def _received(request: Any, **_: Any) -> None:
 
 
 def _labels(request: Any) -> tuple[str, str, str]:
-    queue = (request.delivery_info or {}).get("routing_key") or ""
-    return request.name, request.hostname or "", _lane_of(queue)
-
-
-def _lane_of(queue: str) -> str:
-    """A consumer's own queue is made anew with each registration: its lane must do for a label."""
-    return next((lane for lane in LANES if queue.startswith(f"{lane}.")), queue)
+    return request.name, request.hostname or "", (request.delivery_info or {}).get("routing_key") or ""
 
 
 def _class_of(described: object) -> str:

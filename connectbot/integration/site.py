@@ -94,7 +94,10 @@ class Site:
         if self.outbox is None:
             return self.do(what, lambda: self.clients.publisher.publish(make(keys)))
         event = self.attempt(what, lambda: make(keys), None)
-        return event is not None and self.send(what, lambda: stream.publishing(event), event_id=event.id)
+        if event is None:
+            return False
+        traced = self.clients.tracer.publishing(event)
+        return self.send(what, lambda: (*stream.publishing(event), *traced), event_id=event.id)
 
     def send(
         self, what: str, commands: Callable[[], Sequence[Command]], *, event_id: str = "", ref: str | None = None

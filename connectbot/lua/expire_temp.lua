@@ -7,24 +7,25 @@
 -- The cache key itself has the last word: what lives on was given more time by somebody who does not know the
 -- index, and comes up again when that is over. Redis' own clock decides, not that of the caller.
 
-local time = redis.call("TIME")
+local call, time = redis.call, redis.call("TIME")
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-local published = 0
+local members, gone, published = {}, {}, 0
 
-for at = 1, #ARGV, 7 do
-  local member, cached, siblings, key = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local due = redis.call("ZSCORE", KEYS[1], member)
-  local left_ms = redis.call("PTTL", cached)
+for at = 1, #ARGV, 7 do members[#members + 1] = ARGV[at] end
+for nth, due in ipairs(#members > 0 and call("ZMSCORE", KEYS[1], unpack(members)) or {}) do
+  local at = 7 * nth - 6
+  local left_ms = due and call("PTTL", ARGV[at + 1])
   if due and left_ms > 0 then
-    redis.call("ZADD", KEYS[1], now + left_ms / 1000, member)
+    call("ZADD", KEYS[1], now + left_ms / 1000, ARGV[at])
   elseif due and tonumber(due) <= now then
-    redis.call("ZREM", KEYS[1], member)
-    redis.call("SREM", siblings, key)
+    gone[#gone + 1] = ARGV[at]
+    call("SREM", ARGV[at + 2], ARGV[at + 3])
     if left_ms == -2 then
-      redis.call("XADD", KEYS[2], "*", "type", ARGV[at + 4], "event", ARGV[at + 5])
-      redis.call("PUBLISH", ARGV[at + 6], ARGV[at + 5])
+      call("XADD", KEYS[2], "*", "type", ARGV[at + 4], "event", ARGV[at + 5])
+      call("PUBLISH", ARGV[at + 6], ARGV[at + 5])
       published = published + 1
     end
   end
 end
+if #gone > 0 then call("ZREM", KEYS[1], unpack(gone)) end
 return published

@@ -17,12 +17,12 @@ NOTHING = Durations.of([])
 GOOD = Scorecard(
     system="connectbot", seed=1, workers=3, seconds=1.0, events=1, kills=0, stops=0, freezes=0, redis_outages=0,
     lost=0, doubled=0, dead_letters=0, stale_menus=0, executions_per_event=1.0,
-    recovery=NOTHING, recovery_to_effect=NOTHING, outage_to_effect=NOTHING, pending=0, gone_with_redis=0,
+    recovery=NOTHING, recovery_to_effect=NOTHING, outage_to_effect=NOTHING, outages={}, pending=0, gone_with_redis=0,
 )  # fmt: skip
 
 
 def schedule(seed: int) -> tuple[Attack, ...]:
-    return make_schedule(seed=seed, kills=100, workers=3, redis_outages=12)
+    return make_schedule(seed=seed, kills=100, workers=3, redis_outages=2 * len(OUTAGES))
 
 
 def test_a_seed_plays_the_same_attacks_again() -> None:

@@ -22,7 +22,7 @@ from connectbot.errors import ConnectBotError
 from connectbot.events import new_event
 from connectbot.redis_client import RedisClient, connect
 from connectbot.settings import Settings
-from tests.integration.test_sentinel import running_beat
+from tests.failover import running_beat
 from tests.redis_acl import ADMINISTRATOR, ROLES, USERS, password_of, refusals, with_role, write_users
 from tests.support import ROOT, Worker, environment, wait_until
 
@@ -32,6 +32,8 @@ ALLOWED = {
     "publisher": [
         ENTRY,
         ("XLEN", "connectbot:events"),
+        ("XADD", "connectbot:trace:0", "MAXLEN", "~", 500, "*", "step", "{}"),
+        ("EXPIRE", "connectbot:trace:0", 60),
         ("PUBLISH", "connectbot:user:7", "{}"),
         ("SET", ":1:menu:user:7:main", "x", "EX", 60),
         ("SET", "connectbot:1:anything:of:the:site", "x"),
@@ -100,6 +102,7 @@ FORBIDDEN = {
         ("XDEL", "connectbot:events", "1-1"),
         ("XRANGE", "connectbot:events", "-", "+"),
         ("XRANGE", "connectbot:events:dead", "-", "+"),
+        ("XRANGE", "connectbot:trace:0", "-", "+"),
         ("HSET", "connectbot:fences:default", "me", 1),
         ("SET", "connectbot:lease:me", 1),
         ("LPUSH", "default.worker@host.1.abcdef01", "{}"),

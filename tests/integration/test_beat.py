@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
-from tests.support import ROOT, environment, wait_until
+from tests.failover import Beat
+from tests.support import ROOT, wait_until
 from worker.schedule import SCHEDULE
-
-
-class Beat:
-    """``celery -A worker beat`` in a process of its own."""
-
-    def __init__(self, settings: Settings, log: Path) -> None:
-        self.log = log
-        command = [sys.executable, "-m", "celery", "-A", "worker", "beat", "--loglevel=INFO"]
-        env = {**os.environ, **environment(settings), "PYTHONPATH": str(ROOT)}
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(command, cwd=log.parent, env=env, stdout=output, stderr=subprocess.STDOUT)
-
-    def said(self, words: str) -> bool:
-        assert self._process.poll() is None, self.log.read_text()
-        return words in self.log.read_text()
-
-    def ticks(self) -> int:
-        return self.log.read_text().count("Sending due task temp-data-expire")
-
-    def end(self, how: signal.Signals = signal.SIGKILL) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(how)
-            self._process.wait()
 
 
 @pytest.fixture
@@ -60,11 +38,16 @@ def test_the_second_beat_goes_on_when_the_first_is_gone(
     how: signal.Signals, two_beats: tuple[Beat, Beat], client: RedisClient
 ) -> None:
     active, standby = two_beats
-    wait_until(lambda: active.ticks() >= 1 and client.llen("default"), deadline_seconds=20, what="a tick")
-    assert standby.ticks() == 0
+    wait_until(lambda: active.ticks() and client.llen("default"), deadline_seconds=20, what="a tick")
+    assert not standby.ticks()
     active.end(how)
-    wait_until(lambda: standby.ticks() >= 1, deadline_seconds=30, what="a tick of the second beat")
-    wait_until(lambda: client.llen("default") >= 2, deadline_seconds=10, what="what the second beat has sent")
+    wait_until(lambda: len(standby.ticks()) >= 2, deadline_seconds=30, what="ticks of the second beat")
+    for name, entry in SCHEDULE.items():
+        sent = sorted(active.ticks(name) + standby.ticks(name))
+        gaps = [after - before for before, after in pairwise(sent)]
+        assert not [gap for gap in gaps if gap < entry["schedule"] * 0.9], f"{name} ticked twice: {sent}"
+    tasks = client.lrange("default", 0, -1)
+    assert len(tasks) == len(set(tasks)) >= 3
 
 
 def test_every_scheduled_task_exists() -> None:

@@ -12,11 +12,12 @@ import pytest
 
 from connectbot.circuit_breaker import CircuitBreaker, Outcome, Rules, State, Verdict
 from connectbot.effects import Effects
+from connectbot.entries import Entry
 from connectbot.errors import JavaServiceRefused, JavaServiceUnavailable, Later, Parked
 from connectbot.java_gate import JavaGate
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient, connect
-from connectbot.stream import Entry, EventStream
+from connectbot.stream import EventStream
 from tests.support import wait_until
 
 RULES = Rules(

@@ -19,8 +19,8 @@ import pytest
 from connectbot.circuit_breaker import State
 from connectbot.clients import Clients
 from connectbot.effects import Effects
+from connectbot.entries import Batch
 from connectbot.settings import Settings
-from connectbot.stream import Batch
 from connectbot.testing.matching_service import MatchingService
 from tasks import matching
 from tasks.base import BatchRun, Work

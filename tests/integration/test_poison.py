@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ REASONS = {
     "later": "attempts_exhausted",
     "never": "not_ever",
     "exit": "killed_its_process",
+    "oom": "killed_its_process",
     "loop": "killed_its_process",
 }
 
@@ -31,7 +34,7 @@ def test_poison_dies_alone(ours: Clients, settings: Settings, tmp_path: Path) ->
     poisons = dict(enumerate(REASONS, start=NEIGHBOURS))
     for id_ in range(NEIGHBOURS):
         ours.publisher.publish_global_event("user.created", user(id_))
-        if id_ % 140 == 100:
+        if id_ % 120 == 100:
             ours.publisher.publish_global_event("user.created", user(10_000, poison=poisons.popitem()[1]))
     assert not poisons
     keys = settings.keys
@@ -53,11 +56,35 @@ def test_poison_dies_alone(ours: Clients, settings: Settings, tmp_path: Path) ->
     assert ours.redis.hlen(keys.users) == NEIGHBOURS
     dead = [fields for _, fields in ours.redis.xrange(keys.dead)]
     assert {_poison_of(fields[b"event"]): fields[b"reason"].decode() for fields in dead} == REASONS
+    errors = {_poison_of(fields[b"event"]): fields[b"error"] for fields in dead}
+    assert (errors["allocate"], errors["recurse"]) == (b"MemoryError", b"RecursionError")
     assert {fields[b"attempts"] for fields in dead if fields[b"reason"] == b"attempts_exhausted"} == {b"2"}
 
 
 def _poison_of(event: bytes) -> str:
     return next(name for name in REASONS if f'"poison":"{name}"'.encode() in event)
+
+
+def test_an_event_is_not_blamed_for_workers_that_were_killed(ours: Clients, settings: Settings, tmp_path: Path) -> None:
+    settings = replace(settings, lease_seconds=1, batch_time_limit_seconds=60)
+    ours.publisher.publish_global_event("user.created", user(7, poison="hold"))
+    with Worker(settings, tmp_path, lanes=["default"], app="tests.poisoned_app") as worker:
+        for delivery in range(1, 6):
+            _wait_until_held(ours, times=delivery)
+            worker.kill()
+            worker.start()
+        for process in (6, 7):  # two that die by chance are not enough either
+            os.kill(_wait_until_held(ours, times=process), signal.SIGKILL)
+        _wait_until_held(ours, times=8)
+        ours.redis.set("test:released", 1)
+        wait_until(lambda: ours.redis.hlen(settings.keys.users) == 1, deadline_seconds=20, what="the effect")
+    assert ours.redis.xlen(settings.keys.dead) == 0
+
+
+def _wait_until_held(ours: Clients, *, times: int) -> int:
+    """The pid of the process that the event has got hold of, when that has happened so often."""
+    wait_until(lambda: ours.redis.llen("test:held") == times, deadline_seconds=30, what=f"delivery {times}")
+    return int(ours.redis.lindex("test:held", -1))
 
 
 def test_what_is_put_off_is_tried_again_in_its_own_lane_only(ours: Clients, settings: Settings, tmp_path: Path) -> None:

@@ -19,12 +19,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from connectbot.clients import Clients
-from connectbot.diagnosis import Diagnosis, redis_problems
+from connectbot.diagnosis import Diagnosis
 from connectbot.embedded import EmbeddedRedis
 from connectbot.errors import RedisUnavailable
 from connectbot.probe import ask
 from connectbot.processes import NOTE_SECONDS, Process, Processes
 from connectbot.redis_client import connect, translated_errors
+from connectbot.redis_problems import redis_problems
 from connectbot.settings import Settings
 from tests.support import LANES, ROOT, Worker, environment, wait_until
 from worker.cli import connectbot

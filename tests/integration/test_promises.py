@@ -15,10 +15,10 @@ import redis
 
 from connectbot.clients import Clients
 from connectbot.effects import Effects
+from connectbot.entries import Batch, Entry
 from connectbot.errors import BacklogFull, FenceLost, Later, Never
 from connectbot.events import new_event
 from connectbot.publisher import EventPublisher
-from connectbot.stream import Batch, Entry
 from tasks import menus
 from tasks.base import BatchRun, Handler, Received, Work
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,71 +14,15 @@ from connectbot.errors import RedisUnavailable
 from connectbot.events import decode, new_event
 from connectbot.redis_client import RedisClient, connect
 from connectbot.settings import Settings
+from tests.failover import Publisher, has_menu, last_tick, running_beat
 from tests.redis_servers import PASSWORD, SENTINEL_PASSWORD, ReplicatedRedis
-from tests.support import ROOT, Worker, environment, wait_until
+from tests.support import Worker, wait_until
 
 
 @pytest.fixture
 def replicated(tmp_path: Path) -> Iterator[ReplicatedRedis]:
     with ReplicatedRedis(tmp_path) as redis:
         yield redis
-
-
-class Publisher:
-    """Publishes an event about a new user every few milliseconds, and remembers which of them Redis took."""
-
-    def __init__(self, ours: Clients) -> None:
-        self._ours = ours
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.accepted: list[int] = []
-
-    def _run(self) -> None:
-        user = 0
-        while not self._stopping.wait(0.003):
-            user += 1
-            event = new_event("user.created", {"user": {"id": user}}, channel=f"connectbot:user:{user}", user_id=user)
-            try:
-                self._ours.stream.publish([event], room=10**6)
-            except RedisUnavailable:
-                continue
-            self.accepted.append(user)
-
-    def __enter__(self) -> Publisher:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-
-@contextmanager
-def running_beat(settings: Settings, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """celery-beat in a process of its own."""
-    command = [sys.executable, "-m", "celery", "-A", "worker", "beat", "--loglevel=INFO"]
-    variables = {**os.environ, **environment(settings), "PYTHONPATH": str(ROOT)}
-    with (directory / "beat.log").open("ab") as log:
-        beat = subprocess.Popen(command, cwd=directory, env=variables, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        yield beat
-    finally:
-        beat.kill()
-        beat.wait()
-
-
-def has_menu(ours: Clients, user: int) -> bool:
-    try:
-        return ours.menus.get(user, "main") is not None
-    except RedisUnavailable:
-        return False
-
-
-def last_tick(ours: Clients) -> float:
-    try:
-        return float(ours.redis.get(ours.settings.keys.last_tick) or 0)
-    except Exception:  # in the middle of a failover everything may go wrong
-        return 0.0
 
 
 def in_stream(ours: Clients) -> set[int]:
@@ -114,9 +53,9 @@ def test_the_master_dies_under_load(replicated: ReplicatedRedis, tmp_path: Path)
         wait_until(lambda: replicated.is_replica(first), deadline_seconds=40, what="the old master as a replica")
         accepted_before = len(publisher.accepted)
         wait_until(lambda: len(publisher.accepted) > accepted_before + 100, deadline_seconds=20, what="more load")
-        assert beat.poll() is None, "beat outlives a failover"
+        assert beat.is_alive(), "beat outlives a failover"
         assert worker.is_alive()
-        publisher._stopping.set()
+        publisher.stop()
 
         kept = in_stream(ours)
         wait_until(lambda: all(has_menu(ours, user) for user in kept), deadline_seconds=20, what="all the effects")

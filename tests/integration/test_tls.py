@@ -17,7 +17,7 @@ from connectbot.errors import RedisUnavailable
 from connectbot.events import new_event
 from connectbot.redis_client import connect
 from connectbot.settings import Settings
-from tests.integration.test_sentinel import running_beat
+from tests.failover import running_beat
 from tests.support import ROOT, Worker, environment, wait_until
 from tests.tls import Authority, Identity, TlsProxy
 

@@ -10,7 +10,7 @@ import kombu
 import pytest
 
 from connectbot.errors import RedisUnavailable, SettingsError
-from connectbot.redis_client import connect, translated_errors
+from connectbot.redis_client import ANSWER_TIMEOUT_SECONDS, connect, translated_errors
 from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
 from tests.support import ROOT, environment
@@ -101,7 +101,7 @@ def test_a_broker_with_tls_is_verified_unless_the_url_says_otherwise() -> None:
 
 def test_every_connection_of_celery_notices_that_it_is_dead() -> None:
     for options in (transport_options("redis://h", visibility_timeout_seconds=1), redbeat_options("redis://h")):
-        assert options["socket_timeout"] == 5
+        assert options["socket_timeout"] == ANSWER_TIMEOUT_SECONDS
         assert options["socket_connect_timeout"] == 2
         assert options["socket_keepalive"] is True
         assert options["health_check_interval"] <= 5

@@ -60,6 +60,7 @@ READ = [
     ("CONNECTBOT_BRIDGE", "Off", "bridge", False),
     ("CONNECTBOT_SPOOL", "/var/lib/connectbot/spool.db", "spool", "/var/lib/connectbot/spool.db"),
     ("CONNECTBOT_PROBES", "0.0.0.0:9808", "probes", "0.0.0.0:9808"),
+    ("CONNECTBOT_TRACE", "0.25", "trace", "0.25"),
     ("CONNECTBOT_LOG_FORMAT", "json", "log_format", "json"),
     ("CONNECTBOT_FLOWER_BASIC_AUTH", "user:word", "flower_basic_auth", "user:word"),
 ]

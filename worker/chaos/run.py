@@ -82,7 +82,7 @@ class Run:
         self._tell = tell
         self._ledger = Ledger()
         self._done: Counter[Kind] = Counter()
-        self._outage_seconds: list[float] = []
+        self._outage_seconds: dict[Kind, list[float]] = {}
         self._system = make_system(replace(settings, redis_url=target.url, celery_broker_url=target.url))
         self._fleet = Fleet(
             size=plan.workers,
@@ -148,7 +148,8 @@ class Run:
         else:
             self._target.attack(attack)
         self._watch.disturbed()
-        self._outage_seconds.append(seconds := self._until_effect(time.monotonic()))
+        seconds = self._until_effect(time.monotonic())
+        self._outage_seconds.setdefault(attack.kind, []).append(seconds)
         self._tell(f"{attack.kind} of {attack.lasts_seconds:.1f} s: an effect after {seconds:.2f} s")
 
     def _until_effect(self, since: float) -> float:
@@ -211,7 +212,8 @@ class Run:
             executions_per_event=round(self._system.executions() / max(len(effects), 1), 4),
             recovery=Durations.of(self._watch.handed_out_seconds),
             recovery_to_effect=Durations.of(self._watch.effect_seconds),
-            outage_to_effect=Durations.of(self._outage_seconds),
+            outage_to_effect=Durations.of([one for some in self._outage_seconds.values() for one in some]),
+            outages={kind: Durations.of(some) for kind, some in sorted(self._outage_seconds.items())},
             pending=self._system.pending(),
             gone_with_redis=self._ledger.forgotten,
         )

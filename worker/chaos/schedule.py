@@ -44,12 +44,21 @@ class Kind(StrEnum):
     """SIGSTOP, then SIGCONT to Redis."""
     REDIS_HALF_OPEN = "redis_half_open"
     """Every connection goes silent for good; new ones find nobody for a while."""
+    REDIS_READONLY = "redis_readonly"
+    """Redis is the replica of a master that is not there."""
+    REDIS_OOM = "redis_oom"
+    """Redis has no memory left."""
+    REDIS_LOADING = "redis_loading"
+    """SIGKILL to Redis, which then loads its data slowly."""
 
 
 KILLS: Final = (Kind.KILL, Kind.KILL, Kind.KILL, Kind.KILL, Kind.KILL_MAIN, Kind.KILL_CHILD, Kind.STOP_KILL)
 """What counts as a kill; most of them hit a whole worker."""
 WIPES: Final = (Kind.REDIS_EMPTY, Kind.REDIS_FLUSH)
-OUTAGES: Final = (Kind.REDIS_KILL, Kind.REDIS_RESTART, Kind.REDIS_FREEZE, Kind.REDIS_HALF_OPEN, *WIPES)
+OUTAGES: Final = (
+    *(Kind.REDIS_KILL, Kind.REDIS_HALF_OPEN, Kind.REDIS_EMPTY, Kind.REDIS_FREEZE, Kind.REDIS_RESTART),
+    *(Kind.REDIS_READONLY, Kind.REDIS_OOM, Kind.REDIS_LOADING, Kind.REDIS_FLUSH),
+)
 
 
 @dataclass(frozen=True, slots=True)

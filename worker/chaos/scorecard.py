@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -62,6 +62,8 @@ class Scorecard:
     """From a worker's death to the effect of the last event it held."""
     outage_to_effect: Durations
     """From the end of an outage of Redis to the effect of an event published after it."""
+    outages: Mapping[str, Durations]
+    """The same for each kind of outage."""
     pending: int
     """Entries delivered and not finished at the end."""
     gone_with_redis: int
@@ -97,6 +99,7 @@ class Scorecard:
             ("recovery: handed out again", str(self.recovery)),
             ("recovery: last effect", str(self.recovery_to_effect)),
             ("effect after an outage", str(self.outage_to_effect)),
+            *((f"  {kind}", str(seconds)) for kind, seconds in self.outages.items()),
             ("pending at the end", str(self.pending)),
         ]
 

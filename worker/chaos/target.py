@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from connectbot.embedded import HOST, EmbeddedRedis
+from connectbot.embedded import HOST, EmbeddedRedis, free_port
 from connectbot.errors import ConnectBotError
 from connectbot.redis_client import connect
 from worker.chaos.proxy import Proxy
@@ -16,6 +17,8 @@ from worker.chaos.schedule import Attack, Kind
 
 NAMESPACE_PREFIX: Final = "connectbot-chaos"
 KEYS_AT_ONCE: Final = 1000
+_COMMAND: Final = re.compile(rb"^\*\d+\r$", re.MULTILINE)
+"""How a command begins in an append-only file."""
 
 
 class ForeignKeys(ConnectBotError):
@@ -62,6 +65,9 @@ class OwnRedis:
             Kind.REDIS_FLUSH: self._flush,
             Kind.REDIS_FREEZE: self._freeze,
             Kind.REDIS_HALF_OPEN: self._half_open,
+            Kind.REDIS_READONLY: self._readonly,
+            Kind.REDIS_OOM: self._oom,
+            Kind.REDIS_LOADING: self._loading,
         }
         outages[attack.kind](attack.lasts_seconds)
 
@@ -83,9 +89,7 @@ class OwnRedis:
         self._server.start()
 
     def _flush(self, _seconds: float) -> None:
-        client = connect(self.url)
-        client.flushall()  # never anybody else's: this server is ours
-        client.close()
+        self._tell("FLUSHALL")  # never anybody else's: this server is ours
 
     def _freeze(self, seconds: float) -> None:
         self._server.freeze()
@@ -98,6 +102,30 @@ class OwnRedis:
         self._proxy.silence()
         time.sleep(seconds)
         self._proxy.resume()
+
+    def _readonly(self, seconds: float) -> None:
+        self._tell("REPLICAOF", HOST, free_port())
+        time.sleep(seconds)
+        self._tell("REPLICAOF", "NO", "ONE")
+
+    def _oom(self, seconds: float) -> None:
+        self._tell("CONFIG", "SET", "maxmemory", 1)
+        time.sleep(seconds)
+        self._tell("CONFIG", "SET", "maxmemory", 0)
+
+    def _loading(self, seconds: float) -> None:
+        self._server.kill()
+        commands = sum(len(_COMMAND.findall(kept.read_bytes())) for kept in self._server.directory.rglob("*.aof"))
+        delay = {"key-load-delay": str(int(seconds * 1_000_000 / max(commands, 1)))}  # microseconds for each of them
+        slow = EmbeddedRedis(self._server.directory, port=self._server.port, append_fsync="always", config=delay)
+        slow.start()
+        slow.kill()
+        self._server.start()
+
+    def _tell(self, *command: str | int) -> None:
+        client = connect(self.url)
+        client.execute_command(*command)
+        client.close()
 
 
 class OperatorsRedis:

@@ -11,13 +11,15 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from connectbot.diagnosis import Diagnosis, Problem
+from connectbot.diagnosis import Diagnosis
+from connectbot.redis_problems import Problem
 from connectbot.settings import Settings
+from worker.commands.common import json_option
 from worker.routing import LANES
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as one JSON object.")
+@json_option()
 def check(as_json: bool) -> None:
     """Say what is wrong with the installation: a sentence for the cause, and one for the remedy.
 

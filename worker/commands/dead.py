@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -12,30 +11,14 @@ from typing import Any, Final
 import click
 from rich.console import Console
 from rich.table import Column, Table
-from rich.text import Text
 
-from connectbot.clients import Clients
 from connectbot.dead_letters import DeadLetters, Selection, in_steps
 from connectbot.errors import BacklogFull, RedisUnavailable
-from connectbot.settings import Settings
+from worker.commands.common import LIMIT, Age, Failed, cell, json_option, opened, printable
 
 LISTED: Final = 100
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 console = Console()
-
-
-class Age(click.ParamType[float]):
-    """A length of time, such as ``90s``, ``15m``, ``2h`` or ``3d``; becomes seconds."""
-
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The age in seconds."""
-        parts = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smhd])", str(value), re.ASCII)
-        if parts is None:
-            self.fail(f"{value!r} is no age: write it as 90s, 15m, 2h or 3d", param, ctx)
-        return float(parts[1]) * _UNITS[parts[2]]
 
 
 def selecting(command: Callable[..., None]) -> Callable[..., None]:
@@ -75,9 +58,9 @@ def selecting(command: Callable[..., None]) -> Callable[..., None]:
 def changing(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of one that changes something."""
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object."),
+        json_option(),
         click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many a second."),
-        click.option("--limit", type=click.IntRange(min=1), help="At most so many, the oldest first."),
+        click.option("--limit", type=LIMIT, help="At most so many, the oldest first."),
         click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing."),
         click.option("--all", "everything", is_flag=True, help="All of them; needed when there is no filter."),
     ):
@@ -92,8 +75,8 @@ def dead() -> None:
 
 @dead.command("list")
 @selecting
-@click.option("--limit", type=click.IntRange(min=1), default=LISTED, show_default=True, help="At most so many.")
-@click.option("--json", "as_json", is_flag=True, help="Print them as one JSON object.")
+@click.option("--limit", type=LIMIT, default=LISTED, show_default=True, help="At most so many.")
+@json_option()
 def list_letters(selection: Selection, limit: int, as_json: bool) -> None:
     """List dead letters, the oldest first, without what the events say."""
     letters = _open()
@@ -105,7 +88,7 @@ def list_letters(selection: Selection, limit: int, as_json: bool) -> None:
     for row in found:
         died_at = row["died_at"][:19].replace("T", " ")
         cells = (row["id"], died_at, row["type"], row["lane"], row["reason"], str(row["attempts"]))
-        table.add_row(*map(_cell, cells))
+        table.add_row(*map(cell, cells))
     if found:
         console.print(table)
     click.echo(f"{len(found)} listed, {len(letters)} dead letters in all")
@@ -113,18 +96,18 @@ def list_letters(selection: Selection, limit: int, as_json: bool) -> None:
 
 @dead.command()
 @click.argument("id_", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
+@json_option()
 def show(id_: str, as_json: bool) -> None:
     """Show one dead letter with all that the event says. ID is that of the letter, the entry or the event."""
     letter = next(_open().find(Selection(ids=frozenset([id_])), limit=1), None)
     if letter is None:
-        raise click.ClickException(f"there is no dead letter {id_}: `connectbot dead list` shows those there are")
+        raise Failed(f"there is no dead letter {id_}: `connectbot dead list` shows those there are")
     text = letter.event.decode("utf-8", "backslashreplace")
     if as_json:
         click.echo(json.dumps({**letter.summary(), "event": text}))
         return
     for name, value in letter.summary().items():
-        click.echo(f"{name + ':':10} {_printable(str(value))}")
+        click.echo(f"{name + ':':10} {printable(str(value))}")
     click.echo(_pretty(text))
 
 
@@ -159,7 +142,7 @@ def _change(
     as_json: bool,
 ) -> None:
     if everything != selection.is_everything:
-        raise click.ClickException(
+        raise Failed(
             "--all and a filter contradict each other: give one of them"
             if everything
             else "without a filter this would be every dead letter: say so with --all"
@@ -185,22 +168,12 @@ def _in_steps(done: str, found: Any, change: Callable[[Sequence[str]], int], *, 
 
 
 def _open() -> DeadLetters:
-    ours = Clients.open(Settings.load())
+    ours = opened()
     return DeadLetters(ours.redis, ours.settings.keys, room=ours.settings.room)
-
-
-def _cell(text: str) -> Text:
-    shown = _printable(text)
-    return Text(shown if len(shown) <= 80 else f"{shown[:79]}…", overflow="fold")
 
 
 def _pretty(text: str) -> str:
     try:
         return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
     except (ValueError, RecursionError):
-        return _printable(text)
-
-
-def _printable(text: str) -> str:
-    """What came from outside must not command the operator's terminal."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+        return printable(text)

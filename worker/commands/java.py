@@ -13,10 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connectbot.circuit_breaker import State
-from connectbot.clients import Clients
-from connectbot.settings import Settings
-
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+from worker.commands.common import json_option, opened
 
 
 @click.group()
@@ -25,47 +22,43 @@ def java() -> None:
 
 
 @java.command()
-@_AS_JSON
+@json_option()
 def status(as_json: bool) -> None:
     """Show the circuit breaker, the calls in flight and the jobs that wait.
 
     Exit status 1 when jobs cannot pass.
     """
-    seen = _open().java_gate.breaker.status()
+    seen = opened().java_gate.breaker.status()
     _show(dataclasses.asdict(seen), as_json=as_json)
     sys.exit(1 if seen.state in (State.OPEN.value, State.FORCED_OPEN.value) else 0)
 
 
 @java.command()
-@_AS_JSON
+@json_option()
 def probe(as_json: bool) -> None:
     """Ask the service whether it is well (JAVA_SERVICE_URL, JAVA_SERVICE_TIMEOUT). Exit status 1 when it is not."""
-    ours = _open()
+    ours = opened()
     health = ours.java.health()
     _show({"well": health.well, "reason": health.reason, "url": ours.settings.java_service_url}, as_json=as_json)
     sys.exit(0 if health else 1)
 
 
 @java.command()
-@_AS_JSON
+@json_option()
 def park(as_json: bool) -> None:
     """Let no job pass, until `connectbot java release`: they are parked, and no attempt is counted."""
     _turn(State.FORCED_OPEN, as_json=as_json)
 
 
 @java.command()
-@_AS_JSON
+@json_option()
 def release(as_json: bool) -> None:
     """Let jobs pass again, a few first (half-open), then the parked ones on a ramp, the oldest first."""
     _turn(State.HALF_OPEN, as_json=as_json)
 
 
-def _open() -> Clients:
-    return Clients.open(Settings.load())
-
-
 def _turn(state: State, *, as_json: bool) -> None:
-    breaker = _open().java_gate.breaker
+    breaker = opened().java_gate.breaker
     breaker.turn(state)
     _show(dataclasses.asdict(breaker.status()), as_json=as_json)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from rich.table import Table
 from connectbot.clients import Clients
 from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
+from worker.commands.common import interrupt_on_sigterm, json_option
 from worker.demo import Line, Scenario
 from worker.stack import Stack
 
@@ -30,14 +30,14 @@ console = Console()
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object, and nothing else.")
+@json_option()
 def demo(as_json: bool) -> None:
     """Run everything on an embedded Redis, play a scenario, and show what became of it.
 
     Ends by itself, with exit status 0 only if every line of the summary holds.
     """
     begun = time.monotonic()
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()
     settings = dataclasses.replace(Settings(), flower_basic_auth=Settings.load().flower_basic_auth)
     with tempfile.TemporaryDirectory(prefix="connectbot-demo-") as directory:
         stack = Stack(settings, directory=Path(directory), own_redis=True, own_matching_service=True)
@@ -83,14 +83,14 @@ def _show_summary(lines: Sequence[Line], menu: dict[str, Any] | None, *, seconds
     show_default=True,
     help="Where logs, and the data of an embedded Redis, are kept.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON object.")
+@json_option("Print the addresses as one JSON object.")
 def up(directory: Path, as_json: bool) -> None:
     """Run everything until Ctrl-C: Redis, a worker for each lane, beat, Flower and a matching service.
 
     Redis is embedded unless REDIS_URL is set; the matching service is a stand-in unless JAVA_SERVICE_URL is set.
     """
     settings = Settings.load()
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()
     stack = Stack(
         settings,
         directory=directory.absolute(),
@@ -124,8 +124,3 @@ def _show_addresses(stack: Stack, directory: Path, *, as_json: bool) -> None:
         table.add_row(name.replace("_", " "), address)
     console.print(table)
     console.print("Ctrl-C stops everything.")
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    """SIGTERM is a Ctrl-C: nothing is left running."""
-    raise KeyboardInterrupt

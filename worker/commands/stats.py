@@ -21,6 +21,7 @@ from connectbot.figures import Figures, LaneFigures, read_figures
 from connectbot.processes import Processes, Seen
 from connectbot.redis_client import RedisClient, connect
 from connectbot.settings import Settings
+from worker.commands.common import duration, json_option
 from worker.routing import LANES
 
 SAMPLE_SECONDS: Final = 1.0
@@ -63,7 +64,7 @@ class Reading:
     type=click.FloatRange(0.2, 3600),
     help="Seconds between two readings.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+@json_option()
 def stats(*, watch: bool, interval: float, as_json: bool) -> None:
     """Show backlog, lag, age, rate and more for each lane, and what else there is to know. Reads REDIS_URL."""
     settings = Settings.load()
@@ -141,7 +142,7 @@ def _lanes(reading: Reading) -> Table:
             lane.lane,
             f"{lane.backlog:,}",
             f"{'' if lane.lag_is_exact else '≥ '}{lane.lag:,}",
-            _age(lane.oldest_age_seconds),
+            duration(lane.oldest_age_seconds),
             f"{reading.rate(lane):,.0f}",
             f"{lane.in_flight:,}",
             f"{lane.delayed:,}",
@@ -152,7 +153,7 @@ def _lanes(reading: Reading) -> Table:
 
 
 def _rest(figures: Figures) -> Table:
-    tick = "never" if figures.last_tick is None else f"{_age(figures.now - figures.last_tick)} ago"
+    tick = "never" if figures.last_tick is None else f"{duration(figures.now - figures.last_tick)} ago"
     table = Table(show_header=False, box=SIMPLE, padding=(0, 1), pad_edge=False)
     table.add_row("dead letters", Text(f"{figures.dead:,}", "bold red" if figures.dead else ""))
     table.add_row("Java breaker", Text(figures.breaker, "" if figures.breaker == "closed" else "bold red"))
@@ -179,7 +180,7 @@ def _processes(processes: Sequence[Seen]) -> Table:
     )
     for seen in sorted(processes, key=lambda seen: (seen.process.role, seen.process.name, seen.process.pid)):
         process = seen.process
-        heard = Text(f"{_age(seen.silent_seconds)} ago", "bold red" if seen.is_silent else "")
+        heard = Text(f"{duration(seen.silent_seconds)} ago", "bold red" if seen.is_silent else "")
         table.add_row(process.name, str(process.pid), ", ".join(process.lanes), process.probes, heard)
     return table
 
@@ -187,9 +188,3 @@ def _processes(processes: Sequence[Seen]) -> Table:
 def _fields(seen: Seen) -> dict[str, Any]:
     process = seen.process
     return {name: getattr(process, name) for name in process.__struct_fields__}
-
-
-def _age(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

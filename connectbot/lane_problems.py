@@ -1,0 +1,119 @@
+"""What is wrong with the work: the lanes, the schedule, dead letters and the circuit breaker, by their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from connectbot.circuit_breaker import State
+from connectbot.figures import Figures, LaneFigures
+from connectbot.processes import Seen
+from connectbot.redis_problems import FULL_SHARE, Problem
+from connectbot.settings import Settings
+
+OLD_SECONDS: Final = 60.0
+BEAT_SILENT_SECONDS: Final = 30.0
+GROWING_FROM: Final = 1000
+
+
+def lane_problems(lane: LaneFigures, settings: Settings, seen: Sequence[Seen] = ()) -> Iterator[Problem]:
+    """What is wrong with one lane. ``seen`` are the processes of the installation, to name who hangs."""
+    if not lane.consumers:
+        yield _nobody_consumes(lane, seen)
+    if lane.backlog >= settings.max_backlog * FULL_SHARE:
+        yield Problem(
+            "backlog_full",
+            f"{events(lane.backlog)} wait in lane {lane.lane}; at {settings.max_backlog:,} publishing fails.",
+            f"Start more workers for it (celery -A worker worker -Q {lane.lane}), or raise CONNECTBOT_MAX_BACKLOG.",
+        )
+    if lane.consumers and lane.oldest_age_seconds > OLD_SECONDS:
+        yield Problem(
+            "backlog_old",
+            f"The oldest of {events(lane.backlog)} in lane {lane.lane} has waited {lane.oldest_age_seconds:.0f} s.",
+            "Start more workers for the lane, or look in the log of its worker for what holds it up.",
+        )
+
+
+def _nobody_consumes(lane: LaneFigures, seen: Sequence[Seen]) -> Problem:
+    waiting = f", with {events(lane.backlog)} waiting" if lane.backlog else ""
+    workers = [one for one in seen if one.process.role == "worker" and _serves(one, lane.lane)]
+    for one in workers:
+        process = one.process
+        if one.is_silent:
+            return Problem(
+                "no_consumer",
+                f"No consumer of lane {lane.lane} lives{waiting}: worker {process.name} (pid {process.pid}) has not "
+                f"been heard of for {one.silent_seconds:.0f} s, so it hangs, was killed or is cut off.",
+                "Restart it.",
+            )
+        return Problem(
+            "no_consumer",
+            f"Worker {process.name} (pid {process.pid}) runs, but its consumer of lane {lane.lane} is dead or stuck"
+            f"{waiting}.",
+            f"Restart it; http://{process.probes}/livez says what stands still." if process.probes else "Restart it.",
+        )
+    return Problem(
+        "no_consumer",
+        f"No worker serves lane {lane.lane}{waiting}.",
+        f"Start one: celery -A worker worker -Q {lane.lane}.",
+    )
+
+
+def events(number: int) -> str:
+    """So many events, in words."""
+    return "1 event" if number == 1 else f"{number:,} events"
+
+
+def _serves(one: Seen, lane: str) -> bool:
+    return lane in one.process.lanes
+
+
+def beat_problems(figures: Figures, seen: Sequence[Seen]) -> Iterator[Problem]:
+    """Whether the schedule ticks. A tick is worked on by the lane ``default``: without it nothing can be said."""
+    if figures.last_tick is not None and figures.now - figures.last_tick <= BEAT_SILENT_SECONDS:
+        return
+    if any(lane.lane == "default" and not lane.consumers for lane in figures.lanes):
+        return
+    since = "never" if figures.last_tick is None else f"{figures.now - figures.last_tick:.0f} s ago"
+    beats = [one for one in seen if one.process.role == "beat"]
+    silent = next((one for one in beats if one.is_silent), None)
+    if beats and silent is not None:
+        process = silent.process
+        why = f": beat {process.name} (pid {process.pid}) has not been heard of for {silent.silent_seconds:.0f} s"
+    else:
+        why = ", although a beat runs" if beats else ", and no beat runs"
+    yield Problem(
+        "beat_silent",
+        f"The schedule ticked last {since}{why}." if figures.last_tick else f"The schedule has never ticked{why}.",
+        "Restart it; its log says what it waits for." if beats else "Start one: celery -A worker beat.",
+    )
+
+
+def other_problems(figures: Figures) -> Iterator[Problem]:
+    """Dead letters, the circuit breaker, and temporary data that does not expire."""
+    if figures.dead:
+        yield Problem(
+            "dead_letters",
+            f"There are dead letters, events that could not be handled: {figures.dead:,}.",
+            "See why with `connectbot dead list`, then replay or drop them.",
+        )
+    if figures.breaker != State.CLOSED.value:
+        yield _breaker(figures)
+    if figures.temp_data_overdue > GROWING_FROM:
+        yield Problem(
+            "temp_data_overdue",
+            f"{figures.temp_data_overdue:,} pieces of temporary data are overdue: their owners were not told yet.",
+            "Start more workers for the lane default.",
+        )
+
+
+def _breaker(figures: Figures) -> Problem:
+    parked = sum(lane.parked for lane in figures.lanes)
+    by_hand = figures.breaker == State.FORCED_OPEN.value
+    return Problem(
+        "breaker_open",
+        f"The circuit breaker of the Java service is {figures.breaker.replace('_', ' ')}; jobs parked: {parked:,}.",
+        "An operator has forced it open: `connectbot java release` lets the jobs go on."
+        if by_hand
+        else "Look after the Java service: the jobs go on by themselves when it is well, and none is lost.",
+    )

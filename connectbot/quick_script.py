@@ -1,0 +1,89 @@
+"""A Lua script that is called often, for one small thing each time: for publishing an event.
+
+Around each command redis-py 8 takes a connection from its pool and gives it back, counts both, keeps a count of retries
+and measures the call, which takes longer than the event itself. Here connections stay at hand.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from redis import exceptions
+
+from connectbot.redis_client import RedisClient
+
+T = TypeVar("T")
+
+
+class QuickScript:
+    """A script of the folder ``lua``, by the name of its file. Threads may share it, and it may be made before a fork.
+
+    It raises what redis-py raises, and never sends a call twice: of one that was broken off nobody knows whether Redis
+    has run the script.
+    """
+
+    def __init__(self, client: RedisClient, name: str) -> None:
+        self._redis = client
+        self._text = (files("connectbot") / "lua" / f"{name}.lua").read_text()
+        self._sha = client.register_script(self._text).sha
+        self._idle: deque[Any] = deque()
+        self._process = os.getpid()
+
+    def __call__(self, *, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        """Run the script; answers what it returns."""
+        connection = self._connection()
+        try:
+            return self._run(connection, "EVALSHA", self._sha, len(keys), *keys, *args)
+        except exceptions.NoScriptError:  # not run: Redis was started anew, or has never seen it
+            return self._run(connection, "EVAL", self._text, len(keys), *keys, *args)
+        finally:
+            self._idle.append(connection)
+
+    def each(self, calls: Iterable[tuple[Sequence[Any], Sequence[Any]]]) -> Iterator[Any]:
+        """Run the script for each of the calls (keys, args), in their order; answers what each returns.
+
+        While Redis is at one call, ``calls`` is asked for the next, which is sent when the answer has been taken.
+        """
+        self._redis.script_load(self._text)
+        coming, connection = iter(calls), self._connection()
+        try:
+            call = next(coming, None)
+            while call:
+                keys, args = call
+                connection.send_packed_command(connection.pack_command("EVALSHA", self._sha, len(keys), *keys, *args))
+                call, failed = _next(coming)
+                yield connection.read_response()
+                if failed:
+                    raise failed
+        finally:
+            self._idle.append(connection)
+
+    def _run(self, connection: Any, *command: Any) -> Any:
+        connection.send_packed_command(connection.pack_command(*command))
+        return connection.read_response()
+
+    def _connection(self) -> Any:
+        if self._process != os.getpid():  # what a parent holds is not for its child
+            self._process, self._idle = os.getpid(), deque()
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return self._redis.connection_pool.get_connection()
+        try:
+            if connection.can_read():  # nothing was asked: it is out of step
+                connection.disconnect()
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):  # closed by Redis: it connects anew
+            connection.disconnect()
+        return connection
+
+
+def _next(coming: Iterator[T]) -> tuple[T | None, Exception | None]:
+    """The next one, or why there is none: an answer that is under way must be taken before anything is raised."""
+    try:
+        return next(coming, None), None
+    except Exception as failed:
+        return None, failed

@@ -1,0 +1,97 @@
+"""What events and requests make of users, gathered before anything is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from connectbot.clients import Clients
+from connectbot.effects import Column, Effects
+from connectbot.events import ConnectBotEvents, Event, new_event
+from connectbot.keys import Keys, user_namespace
+from connectbot.users import DEFAULT_ROLE, NO_VERSION, KnownUser
+
+WARM_INTERVAL_SECONDS: Final = 300.0
+"""How often `menus.warm` runs (see worker/schedule.py): what runs out before its next run is rebuilt now."""
+
+
+class UserChanges:
+    """What some events and requests make of some users. The newest word about a user's role wins."""
+
+    def __init__(self, ours: Clients, user_ids: Iterable[int]) -> None:
+        self._clients = ours
+        self._known = ours.users.look_up(user_ids)
+        self._changed: dict[int, KnownUser] = {}
+        self._cold: set[int] = set()
+        self._everybody = False
+
+    def set_role(self, user_id: int, role: str, version: str) -> None:
+        """The user has this role since ``version``."""
+        known = self._current(user_id)
+        self._changed[user_id] = KnownUser(user_id, version, role) if version >= known.version else known
+
+    def appear(self, user_id: int, version: str) -> None:
+        """The user exists since ``version``; the role was not said."""
+        known = self._current(user_id)
+        if known.role is None and version > known.version:
+            known = KnownUser(user_id, version, DEFAULT_ROLE)
+        self._changed[user_id] = known
+
+    def rebuild(self, user_id: int) -> None:
+        """The user's menus are to be built anew from what is known; those of a deleted user stay away."""
+        self._changed[user_id] = self._current(user_id)
+
+    def warm_up(self, user_id: int) -> None:
+        """The user's menus are to be built if they are missing or about to run out."""
+        self._cold.add(user_id)
+
+    def delete(self, user_id: int, version: str) -> None:
+        """The user is gone since ``version``."""
+        if version >= self._current(user_id).version:
+            self._changed[user_id] = KnownUser(user_id, version, None)
+
+    def warm_everybody(self) -> None:
+        """The menus of every known user are to be built anew."""
+        self._everybody = True
+
+    def effects(self, *, types: Iterable[str] = ()) -> Effects:
+        """All of it, as it is to be written."""
+        untouched = self._cold - self._changed.keys()
+        for user_id in self._clients.menus.cold(sorted(untouched), within_seconds=WARM_INTERVAL_SECONDS):
+            self.rebuild(user_id)
+        effects, now = Effects(), time.time()
+        living = [user for user in self._changed.values() if user.role is not None]
+        remembering = self._clients.users.remembering(living)
+        effects.add_for_users(
+            {user.user_id: user.version for user in living},
+            [remembering, *self._clients.menus.writing(living, now=now, types=types)],
+        )
+        for user in self._changed.values():
+            if user.role is None:
+                effects.add_for_users({user.user_id: user.version}, self._removing(user, now=now))
+        if self._everybody:
+            effects.add(*self._clients.stream.publishing(warming_event(self._clients.settings.keys)))
+        return effects
+
+    def _current(self, user_id: int) -> KnownUser:
+        stranger = KnownUser(user_id, NO_VERSION, DEFAULT_ROLE)
+        return self._changed.get(user_id) or self._known.get(user_id) or stranger
+
+    def _removing(self, user: KnownUser, *, now: float) -> list[Column]:
+        namespace = user_namespace(user.user_id)
+        temp_data = self._clients.temp_data
+        commands = [
+            *self._clients.menus.removing(user.user_id),
+            *temp_data.removing(namespace, temp_data.keys_of(namespace)),
+        ]
+        return [
+            self._clients.users.remembering([user]),
+            self._clients.users.marking_deleted(user.user_id, now=now),
+            *map(Column.of, commands),
+        ]
+
+
+def warming_event(keys: Keys, data: dict[str, Any] | None = None, *, event_id: str | None = None) -> Event:
+    """An event of the walk over all users; without ``data`` it asks for one."""
+    return new_event(ConnectBotEvents.MENUS_WARM, data or {}, channel=keys.global_channel, event_id=event_id)

@@ -1,0 +1,86 @@
+"""Which entries go together in an order, and which task works on them.
+
+What is new goes out by the hundred. An entry that was handed out before is a *suspect*: it may be what killed its
+process. Suspects go out in small batches, then alone, so that the culprit takes nobody along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from connectbot.entries import Batch, Entry
+from connectbot.events import is_known
+from worker.routing import Route, tasks_of
+
+MOST_DEATHS: Final = 3
+"""An entry over which so many processes have died, the last time alone, is the cause of it."""
+ALONE_FROM: Final = 3
+"""Number of the delivery from which on an entry goes out alone."""
+SUSPECTS_AT_ONCE: Final = 22
+"""Size of the batches of a second delivery: the root of a first one's, so that the third finds a culprit alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A batch and the task that is to work on it; ``given_at`` is on the monotonic clock."""
+
+    task: Any
+    batch: Batch
+    given_at: float = 0.0
+
+    @property
+    def weight(self) -> float:
+        """How much of a batch it is: suspects that are alone go out many at once, or it would take for ever."""
+        return min(1.0, self.batch.count / SUSPECTS_AT_ONCE) if self.batch.ids else 1.0
+
+
+class Planner:
+    """Makes the orders of one lane."""
+
+    def __init__(self, lane: str, routes: Sequence[Route]) -> None:
+        self._lane = lane
+        self._tasks = tasks_of(lane, routes)
+        self._routed = {route.type for route in routes}
+
+    def is_ours(self, entry: Entry) -> bool:
+        """Whether the lane has a task for the entry."""
+        return entry.lane in (None, self._lane) and entry.type in self._tasks
+
+    def is_unknown(self, entry: Entry) -> bool:
+        """Whether no lane has a task for the entry, nor does anybody know its type."""
+        return entry.type not in self._routed and not is_known(entry.type)
+
+    def orders_for_news(self, consumer: str, entries: Sequence[Entry]) -> list[Order]:
+        """One order a task: read in one go, the entries of a batch are all those of its types between two ids."""
+        return [Order(task, self._batch(consumer, task, group)) for task, group in self._by_task(entries)]
+
+    def orders_for_suspects(self, consumer: str, entries: Sequence[Entry]) -> list[Order]:
+        """Orders for entries delivered before, named one by one."""
+        return [
+            Order(task, self._batch(consumer, task, part, ids=tuple(entry.id for entry in part)))
+            for task, group in self._by_task(entries)
+            for part in _parts(group)
+        ]
+
+    def _batch(self, consumer: str, task: Any, entries: Sequence[Entry], *, ids: tuple[str, ...] = ()) -> Batch:
+        types = tuple(sorted(type_ for type_, its_task in self._tasks.items() if its_task is task))
+        return Batch(self._lane, consumer, types, entries[0].id, entries[-1].id, len(entries), ids)
+
+    def _by_task(self, entries: Sequence[Entry]) -> Iterable[tuple[Any, list[Entry]]]:
+        groups: dict[str, tuple[Any, list[Entry]]] = {}
+        for entry in entries:
+            task = self._tasks[entry.type]
+            groups.setdefault(task.name, (task, []))[1].append(entry)
+        return groups.values()
+
+
+def _parts(entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
+    """Entries in batches whose size depends on how often they were delivered."""
+    together = [entry for entry in entries if entry.deliveries < ALONE_FROM]
+    for at in range(0, len(together), SUSPECTS_AT_ONCE):
+        yield together[at : at + SUSPECTS_AT_ONCE]
+    for entry in entries:
+        if entry.deliveries >= ALONE_FROM:
+            yield [entry]

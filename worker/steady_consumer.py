@@ -1,0 +1,48 @@
+"""Celery's own consumer of tasks, made to go on soon after the broker is back."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery.worker.consumer import Consumer
+from celery.worker.consumer.gossip import Gossip
+from celery.worker.consumer.mingle import Mingle
+from celery.worker.state import maybe_shutdown
+
+from worker.broker import LONGEST_PAUSE_SECONDS
+
+logger = logging.getLogger(__name__)
+
+
+class SteadyConsumer(Consumer):
+    """What a worker runs (Celery: ``worker_consumer``)."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Nobody here makes use of gossip, and it meets every loss of the connection with a traceback.
+        steps = [step for step in self.steps if not isinstance(step, Gossip)]
+        self.steps: list[Any] = [_MinglesOnce(self) if isinstance(step, Mingle) else step for step in steps]
+        self._is_away = False
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Wait until the broker answers. Celery itself says at every try that it does not."""
+        conn.ensure_connection(self._tell_once, None, callback=maybe_shutdown)
+        self._is_away = False
+        return super().ensure_connected(conn)
+
+    def _tell_once(self, error: Exception, _pause_seconds: float) -> None:
+        if not self._is_away:
+            logger.warning("the broker is away, and asked every %g s: %s", LONGEST_PAUSE_SECONDS, error)
+        self._is_away = True
+
+
+class _MinglesOnce(Mingle):
+    """Asks the other workers what was revoked when this one starts, and not after every outage.
+
+    It waits a second for answers; and after an outage all ask at once, so that none answers.
+    """
+
+    def start(self, parent: Any) -> None:
+        if parent.restart_count == 0:
+            super().start(parent)
