@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from benchmarks import expiring, handling, latency, peers, publishing, warming
+from benchmarks import expiring, handling, java_lane, latency, peers, publishing, warming
 from benchmarks.figures import Report, machine
 from benchmarks.systems import SYSTEMS
 
@@ -25,6 +25,7 @@ BENCHES: Final[dict[str, Bench]] = {
     "publishing": publishing.bench,
     "warming": warming.bench,
     "expiring": expiring.bench,
+    "java": java_lane.bench,
 }
 DEFAULT_FILE: Final = Path(".connectbot/bench.json")
 

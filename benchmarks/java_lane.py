@@ -1,182 +1,151 @@
-"""Jobs per second through the lane java, beside plain Celery, on the same machine in one run.
+"""Jobs for the Java service done per second: the lane java beside plain Celery, with a service that takes 20 ms.
 
-    python benchmarks/java_lane.py [--jobs 3000] [--latency-ms 20] [--calls 24]
-
-Both send every request to the Java stand-in (``java MatchingService.java``; the Python one where there is no Java) and
-wait for its answer. Plain Celery: prefork with two processes, one ``requests.post`` a task; it needs ``requests``.
-Ours: two processes, with the calls in flight that ``--calls`` allows, and once more with 8 in flight in all, beside the
-limit that concurrency and latency set. What is counted is what the service has answered, by its own book.
+Plain Celery: prefork with two processes, one ``requests.post`` a task. Ours: two processes with the calls in flight
+that let two cores work, and once more with 8 in flight in all, beside the limit that these and the 20 ms set. What counts
+is the service's own book, from the moment when a tenth of the jobs has come to the moment when all have.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
-import os
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from celery import Celery
+from rich.console import Console
 
+from benchmarks.figures import Claim, Figure, Report, at_least, table
+from benchmarks.installation import embedded, environment, wait_until
+from benchmarks.java_work import calls, publish, stand_in
+from benchmarks.peers import python
+from benchmarks.process import Processes
 from connectbot.clients import Clients
-from connectbot.embedded import EmbeddedRedis
-from connectbot.events import new_event
 from connectbot.settings import Settings
+from tests.support import environment as variables
 
-ROOT = Path(__file__).resolve().parent.parent
-PEOPLE = 6
-PROCESSES = 2
-PATH = "/api/v1/matching/match/secret-coffee"
-
-plain = Celery("plain", broker=os.environ.get("PLAIN_BROKER", "redis://localhost"))
-plain.conf.update(worker_prefetch_multiplier=4, task_ignore_result=True)
-
-
-@plain.task(name="plain.match")  # type: ignore[untyped-decorator]
-def match(url: str, key: str, body: dict[str, Any]) -> None:
-    """What anybody would write first."""
-    import requests
-
-    requests.post(url + PATH, json=body, headers={"Idempotency-Key": key}, timeout=15).raise_for_status()
+LATENCY_MS: Final = 20
+JOBS, QUICK_JOBS = 4_000, 1_000
+CELERY_JOBS, QUICK_CELERY_JOBS = 750, 250
+PROCESSES: Final = 2
+LIMIT_IN_FLIGHT: Final = 8
+LIMIT_PER_SECOND: Final = LIMIT_IN_FLIGHT * 1000 / LATENCY_MS
+WITHIN: Final = 0.75
+WARM_UP: Final = 0.1
+SECONDS_TO_POLL: Final = 0.5
+"""Asking for the book costs the service some milliseconds."""
 
 
-def body(number: int) -> dict[str, Any]:
-    """One request, for people of its own."""
-    first = number * PEOPLE
-    return {
-        "requestId": f"r{number}",
-        "employees": [{"id": first + at, "department": f"d{at % 3}"} for at in range(PEOPLE)],
-    }
+@dataclass(slots=True)
+class Measured:
+    """All runs of one row of the table."""
+
+    name: str
+    calls_per_process: int = 0
+    max_concurrent: int = 0
+    rate: Figure = field(default_factory=Figure)
+    cpu_us: Figure = field(default_factory=Figure)
+    in_flight: Figure = field(default_factory=Figure)
+
+    def add(self, book: dict[str, Any], cpu_seconds: float) -> None:
+        """One more run; the CPU time is that of the workers, their start included."""
+        came = sorted(call["first_at"] for call in book["calls"])
+        first = int(len(came) * WARM_UP)
+        self.rate.add((len(came) - 1 - first) / (came[-1] - came[first]))
+        self.cpu_us.add(cpu_seconds / len(came) * 1e6)
+        self.in_flight.add(book["most_in_flight"])
+
+    def json(self) -> dict[str, Any]:
+        """For the file."""
+        return {name: getattr(self, name).json() for name in ("rate", "cpu_us", "in_flight")}
 
 
-@contextmanager
-def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process with all its children, ended in the end."""
-    started = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield started
-    finally:
-        os.killpg(started.pid, signal.SIGKILL)
-        started.wait()
-        assert started.stdout is not None
-        started.stdout.close()
+def bench(console: Console, *, quick: bool, repeat: int) -> Report:
+    """Measure all three, in turn."""
+    celery = Measured("plain Celery, requests")
+    many = Measured("ours, 48 in flight", calls_per_process=24, max_concurrent=48)
+    eight = Measured("ours, 8 in flight", calls_per_process=8, max_concurrent=LIMIT_IN_FLIGHT)
+    jobs, celery_jobs = (QUICK_JOBS, QUICK_CELERY_JOBS) if quick else (JOBS, CELERY_JOBS)
+    for turn in range(repeat):
+        console.print(f"[dim]java, {turn + 1} of {repeat}[/dim]")
+        _run_celery(celery, celery_jobs)
+        _run_ours(many, jobs)
+        _run_ours(eight, jobs)
+    return _report(celery, many, eight)
 
 
-@contextmanager
-def service(latency_ms: int) -> Iterator[str]:
-    """The stand-in; answers its address."""
-    folder = ROOT / "examples" / "matching-service"
-    command = (
-        ["java", str(folder / "MatchingService.java")]
-        if shutil.which("java")
-        else [sys.executable, str(folder / "matching_service.py")]
-    )
-    with process(*command, "--port", "0", "--latency-ms", str(latency_ms)) as running:
-        assert running.stdout is not None
-        yield running.stdout.readline().split()[-1]
+def _run_celery(measured: Measured, jobs: int) -> None:
+    program = python("requests")
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        embedded() as server,
+        stand_in(Path(directory), "--latency-ms", str(LATENCY_MS)) as url,
+    ):
+        around = environment(server.url)
+        enqueue = [program, "-m", "benchmarks.apps.celery_requests", url, str(jobs)]
+        subprocess.run(enqueue, env=dict(around), check=True)
+        command = [program, "-m", "celery", "-A", "benchmarks.apps.celery_requests", "worker"]
+        command += [f"--concurrency={PROCESSES}", "--loglevel=WARNING"]
+        with Processes(command, copies=1, environment=around, log=Path(directory) / "worker.log") as workers:
+            _wait_for(jobs, url)
+            measured.add(calls(url), workers.cpu_seconds())
 
 
-def answered(url: str) -> tuple[int, int]:
-    """How many calls the service has answered, and how many were in flight at once."""
-    with urllib.request.urlopen(url + "/__calls") as response:
-        seen = json.load(response)
-    return seen["requests"] - seen["in_flight"], seen["most_in_flight"]
-
-
-def measure(url: str, jobs: int) -> dict[str, float]:
-    """Jobs per second from the second tenth of the jobs to the last of them."""
-    begun, marks = 0.0, 0
-    while True:
-        done, most = answered(url)
-        now = time.monotonic()
-        if not begun and done >= jobs / 10:
-            begun, marks = now, done
-        if done >= jobs:
-            return {"jobs_per_second": round((done - marks) / (now - begun), 1), "most_in_flight": most}
-        time.sleep(0.5)  # asking costs the service some milliseconds
-
-
-def with_celery(jobs: int, latency_ms: int) -> dict[str, float]:
-    """Plain Celery: a task a job."""
-    with EmbeddedRedis() as redis, service(latency_ms) as url:
-        plain.conf.broker_url = redis.url
-        for number in range(jobs):
-            match.delay(url, f"k{number}", body(number))
-        arguments = ["-A", "benchmarks.java_lane:plain", "worker", f"--concurrency={PROCESSES}", "--loglevel=ERROR"]
-        with process(sys.executable, "-m", "celery", *arguments, PLAIN_BROKER=redis.url):
-            return measure(url, jobs)
-
-
-def with_connectbot(jobs: int, latency_ms: int, *, calls: int, max_concurrent: int) -> dict[str, float]:
-    """Ours: an event a job."""
-    with EmbeddedRedis() as redis, service(latency_ms) as url:
+def _run_ours(measured: Measured, jobs: int) -> None:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        embedded() as server,
+        stand_in(Path(directory), "--latency-ms", str(LATENCY_MS)) as url,
+    ):
         settings = Settings(
-            redis_url=redis.url,
+            redis_url=server.url,
             java_service_url=url,
-            java_calls_per_process=calls,
-            java_max_concurrent=max_concurrent,
+            java_calls_per_process=measured.calls_per_process,
+            java_max_concurrent=measured.max_concurrent,
             java_rate=10_000.0,
-            java_batch_size=256,
         )
-        ours = Clients.open(settings)
-        ours.stream.ensure_lanes(["java"])
-        channel = settings.keys.service_channel("matching")
-        for number in range(jobs):
-            asked = body(number)
-            data = {"users": [one["id"] for one in asked["employees"]], "employees": asked["employees"]}
-            ours.publisher.publish(new_event("matching.request", data, channel=channel))
-        values = {
-            field.metadata["variable"]: str(getattr(settings, field.name))
-            for field in dataclasses.fields(settings)
-            if not isinstance(getattr(settings, field.name), tuple)
-        }
-        arguments = ["-A", "worker", "worker", "-Q", "java", f"--concurrency={PROCESSES}", "--loglevel=ERROR"]
-        with process(sys.executable, "-m", "celery", *arguments, **values):
-            return measure(url, jobs)
+        _publish(settings, jobs)
+        command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-Q", "java"]
+        command += [f"--concurrency={PROCESSES}", "--loglevel=WARNING"]
+        around = {**environment(server.url), **variables(settings)}
+        with Processes(command, copies=1, environment=around, log=Path(directory) / "worker.log") as workers:
+            _wait_for(jobs, url)
+            measured.add(calls(url), workers.cpu_seconds())
 
 
-def main() -> None:
-    """Measure, and print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=3000)
-    parser.add_argument("--latency-ms", type=int, default=20)
-    parser.add_argument("--calls", type=int, default=24, help="calls in flight per process")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    limit = 8 * 1000 / options.latency_ms
-    with tempfile.TemporaryDirectory():
-        celery = with_celery(options.jobs // 4, options.latency_ms)
-        many = with_connectbot(
-            options.jobs, options.latency_ms, calls=options.calls, max_concurrent=PROCESSES * options.calls
-        )
-        eight = with_connectbot(options.jobs, options.latency_ms, calls=8, max_concurrent=8)
-    shown = {
-        "plain Celery": celery,
-        f"ours, {PROCESSES * options.calls} in flight": many,
-        "ours, 8 in flight": eight,
-        "ratio to plain Celery": round(many["jobs_per_second"] / celery["jobs_per_second"], 2),
-        f"share of the limit of {limit:g}/s": round(eight["jobs_per_second"] / limit, 3),
-    }
-    print(json.dumps(shown) if options.json else "\n".join(f"{name:28} {value}" for name, value in shown.items()))
+def _publish(settings: Settings, jobs: int) -> None:
+    ours = Clients.open(settings)
+    ours.stream.ensure_lanes(["default", "java"])
+    for number in range(jobs):
+        publish(ours, number)
+    ours.redis.close()
 
 
-if __name__ == "__main__":
-    main()
+def _wait_for(jobs: int, url: str) -> None:
+    def all_answered() -> bool:
+        book = calls(url)
+        return bool(book["requests"] - book["in_flight"] >= jobs)
+
+    wait_until(all_answered, what=f"{jobs} answers", poll_seconds=SECONDS_TO_POLL)
+
+
+def _report(celery: Measured, many: Measured, eight: Measured) -> Report:
+    report = Report("java")
+    shown = table(
+        f"Jobs for a Java service that takes {LATENCY_MS} ms", "system", "jobs/s", "µs of CPU a job", "most in flight"
+    )
+    for one in (celery, many, eight):
+        report.data[one.name] = one.json()
+        shown.add_row(one.name, one.rate.text("{:,.1f}"), one.cpu_us.text(), one.in_flight.text())
+    report.tables.append(shown)
+    share = eight.rate.median / LIMIT_PER_SECOND
+    report.claims = [
+        at_least("jobs per second beside plain Celery", many.rate.median, celery.rate.median, 8.0),
+        Claim(
+            f"{LIMIT_IN_FLIGHT} in flight, beside the limit of {LIMIT_PER_SECOND:g}/s",
+            f"{share:.0%}, wanted at least {WITHIN:.0%}",
+            share >= WITHIN,
+        ),
+    ]
+    return report

@@ -1,7 +1,7 @@
 """The environments of the peers: made with ``python -m venv`` and pip when they are first needed.
 
 They are apart from ours, and two of them from the rest, because their requirements exclude each other: arq wants an
-older redis-py, and celery-batches an older Celery.
+older redis-py, and celery-batches an older Celery. Ours has no use for ``requests``.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ REQUIREMENTS: Final = {
     ),
     "arq": ("arq>=0.28,<0.29", "hiredis>=3.3"),
     "batches": ("celery[redis]>=5.6,<5.7", "celery-batches>=0.11", "hiredis>=3.3"),
+    "requests": ("celery[redis]>=5.7,<6", "hiredis>=3.3", "requests>=2.32"),
 }
 
 

@@ -103,7 +103,7 @@ def _number(value: float) -> str:
 
 
 def _colour(name: str) -> str:
-    ours = (OURS, "menus.warm", "temp_data.expire", "publish_user_event", "publish, ")
+    ours = (OURS, "menus.warm", "temp_data.expire", "publish_user_event", "publish_many")
     return OUR_COLOUR if name.startswith(ours) else THEIR_COLOUR
 
 

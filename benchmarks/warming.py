@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ AT_ONCE = 1_000
 VERSION = "0" * 13 + "1-" + "0" * 20
 
 OURS, OURS_MORE = "menus.warm (all)", f"menus.warm (all), {TIMES} times the users"
+LIMIT = "Redis' limit: the same SETs, ready-made, pipelined"
 LOOPED, MANY = "v21's set_user_menu in a loop", "django-redis set_many, 500 at a time"
 
 
@@ -52,12 +53,13 @@ class Measured:
 def bench(console: Console, *, quick: bool, repeat: int) -> Report:
     """Measure them in turn; the large run, which takes long, at most three times."""
     users = QUICK_USERS if quick else USERS
-    found = {name: Measured() for name in (OURS, OURS_MORE, MANY, LOOPED)}
+    found = {name: Measured() for name in (OURS, OURS_MORE, MANY, LOOPED, LIMIT)}
     for turn in range(repeat):
         console.print(f"[dim]warming, {turn + 1} of {repeat}[/dim]")
         _warm(users, found[OURS])
         _django("many", users, found[MANY])
         _django("loop", QUICK_LOOP if quick else LOOP, found[LOOPED])
+        _limit(users, found[LIMIT])
         if turn < MOST_LARGE_RUNS:
             _warm(users * TIMES, found[OURS_MORE])
     return _report(found, users)
@@ -107,6 +109,26 @@ def _django(how: str, count: int, into: Measured) -> None:
     seconds, cpu_seconds = map(float, done.stdout.split())
     into.rate.add(count / seconds)
     into.cpu_us.add(cpu_seconds / count * 1e6)
+
+
+def _limit(count: int, into: Measured) -> None:
+    """As fast as Redis stores the same values with the same lifetime, when nobody has to find users or make menus."""
+    with embedded() as server, opened(server.url) as clients:
+        connection, parts = clients.redis.connection_pool.get_connection(), []
+        for at in range(0, count, AT_ONCE):
+            users = [KnownUser(user_id, VERSION, role_of(user_id)) for user_id in user_ids(count)[at : at + AT_ONCE]]
+            words = clients.menus.writing(users, now=time.time())[0].rows
+            parts.append(connection.pack_commands([("SET", *words[at : at + 4]) for at in range(0, len(words), 4)]))
+        into.rate.add(count / _timed(lambda: _send(connection, parts)))
+        clients.redis.connection_pool.release(connection)
+        check_menus(clients.redis, user_ids(count))
+
+
+def _send(connection: Any, parts: Iterable[Any]) -> None:
+    for part in parts:
+        connection.send_packed_command(part)
+        for _ in range(AT_ONCE):
+            connection.read_response()
 
 
 def _timed(what: Callable[[], object]) -> float:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from typing import Any, Final
 
 from connectbot import events
@@ -15,6 +14,7 @@ from connectbot.events import VIA_STREAM
 from connectbot.keys import Keys
 from connectbot.listener import Message
 from connectbot.redis_client import RedisClient, translated_errors
+from connectbot.scripts import text_of
 from connectbot.trace import KEPT_SECONDS, STEPS_A_BUCKET, Tracer
 
 MARKER_SECONDS: Final = 600
@@ -125,9 +125,7 @@ class Admission:
 
     @cached_property
     def _scripts(self) -> dict[str, Any]:
-        folder = files("connectbot") / "lua"
-        names = ("bridge_admit", "bridge_listening")
-        return {name: self._redis.register_script((folder / f"{name}.lua").read_text()) for name in names}
+        return {name: self._redis.register_script(text_of(name)) for name in ("bridge_admit", "bridge_listening")}
 
 
 def _digest(text: bytes) -> str:

@@ -14,13 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from importlib.resources import files
 from typing import Any, Final, Literal
 
 import msgspec
 
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient, translated_errors
+from connectbot.scripts import text_of
 from connectbot.settings import Settings
 
 Outcome = Literal["success", "failure", "ignored"]
@@ -178,9 +178,5 @@ class CircuitBreaker:
 
     @cached_property
     def _scripts(self) -> dict[str, Any]:
-        folder = files("connectbot") / "lua"
-        shared = (folder / "breaker.lua").read_text()
         names = ("admit", "record", "tend", "probed", "turn")
-        return {
-            name: self._redis.register_script(shared + (folder / f"breaker_{name}.lua").read_text()) for name in names
-        }
+        return {name: self._redis.register_script(text_of("breaker", f"breaker_{name}")) for name in names}

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.resources import files
 from itertools import islice
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from connectbot import events
 from connectbot.errors import BacklogFull, MalformedEvent
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient, translated_errors
+from connectbot.scripts import text_of
 
 PAGE: Final = 50
 AT_ONCE: Final = 20
@@ -204,7 +204,7 @@ class DeadLetters:
 
     @cached_property
     def _replay_script(self) -> Any:
-        return self._redis.register_script((files("connectbot") / "lua" / "replay_dead.lua").read_text())
+        return self._redis.register_script(text_of("replay_dead"))
 
 
 def in_steps(

@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from connectbot.redis_client import Command
+
+if TYPE_CHECKING:
+    from connectbot.cache import Stencil
+    from connectbot.users import KnownUser
 
 USERS_IN_A_TABLE: Final = 1000
 """One command takes the words of them all, and Lua's ``unpack`` no more than some 8,000."""
 
 
+Word: TypeAlias = tuple[Any, ...]
+"""A word of a command that is made for each user: its kind, and what that kind needs (see lua/commit.lua)."""
+
+RECORD: Final[Word] = ("record",)
+"""What is kept of a user: the version and the role."""
+
+
+def same(word: Any) -> Word:
+    """One and the same for every user."""
+    return ("same", word)
+
+
+def with_id(before: str = "", after: str = "") -> Word:
+    """The user's id, between two texts."""
+    return ("id", before, after)
+
+
+def filled_in(stencils: Mapping[tuple[str, int], Stencil]) -> Word:
+    """A value of the cache in which the user's id is filled in, by the role and the length of the id."""
+    return ("stencil", len(stencils), *(word for where, stencil in stencils.items() for word in (*where, *stencil)))
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One kind of command for some users: its ``first`` words (one or two), then as many words for each user.
+    """One kind of command for some users: its ``first`` words, then the ``words`` made for each user.
 
-    ``rows`` holds the words of one user after those of the other. ``together`` tells that one command takes them all
-    (HSET, ZADD, DEL …); otherwise each user gets a command.
+    ``together`` tells that one command takes the words for all users (HSET, ZADD, DEL …); otherwise each user gets one.
     """
 
     first: Command
-    rows: Sequence[Any]
+    words: Sequence[Word]
     together: bool = True
 
     @classmethod
     def of(cls, command: Command) -> Column:
         """A column for one user alone."""
-        return cls(command[:1], command[1:])
+        return cls(command[:1], [same(word) for word in command[1:]])
 
 
 @dataclass(slots=True)
@@ -49,19 +74,19 @@ class Effects:
             self._words.append(len(command))
             self._words += command
 
-    def add_for_users(self, versions: Mapping[int, str], columns: Sequence[Column]) -> None:
-        """Commands for users, given with their versions, column by column.
+    def add_for_users(self, users: Sequence[KnownUser], columns: Sequence[Column]) -> None:
+        """Commands for users, column by column.
 
         What is for a user is left out when something newer than the user's version is known by then.
         """
-        users, texts = list(versions), list(versions.values())
+        described = [word for column in columns for word in _describe(column)]
         for at in range(0, len(users), USERS_IN_A_TABLE):
-            part = slice(at, at + USERS_IN_A_TABLE)
-            self._words += ("table", len(users[part]), len(columns), *users[part], *texts[part])
-            for column in columns:
-                width = len(column.rows) // len(users)
-                self._words += ("together" if column.together else "each", len(column.first), width, *column.first)
-                self._words += column.rows[at * width : (at + USERS_IN_A_TABLE) * width]
+            part = users[at : at + USERS_IN_A_TABLE]
+            self._words += ("table", len(part), len(columns))
+            self._words += [user.user_id for user in part]
+            self._words += [user.version for user in part]
+            self._words += [user.role or "" for user in part]
+            self._words += described
 
     def extend(self, other: Effects) -> None:
         """All that ``other`` holds, after what is here."""
@@ -73,3 +98,9 @@ class Effects:
     def words(self) -> list[Any]:
         """All of it in the form that ``commit.lua`` reads."""
         return self._words
+
+
+def _describe(column: Column) -> Iterator[Any]:
+    yield from ("together" if column.together else "each", len(column.first), *column.first, len(column.words))
+    for word in column.words:
+        yield from word

@@ -53,11 +53,12 @@ def moment(entry: str) -> float:
 
 def _publishing(at: float, record: Published, through: str) -> Iterator[Step]:
     told = {name: getattr(record, name) for name in ("type", "channel", "source", "made", "by")}
+    entered = moment(record.entry) if record.entry else at
     if not record.bridge:
-        yield Step(at, "published", told)
+        yield Step(entered, "published", told)
         told = {}
     if record.entry:
-        yield Step(moment(record.entry), "entered", {"entry": record.entry, "through": through, **told})
+        yield Step(entered, "entered", {"entry": record.entry, "through": through, **told})
 
 
 def _working(at: float, record: Worked, nth: int) -> Iterator[Step]:

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from importlib.resources import files
 from typing import Any, Final
 
 from connectbot.entries import Entry
 from connectbot.keys import Keys
 from connectbot.redis_client import Command, RedisClient, translated_errors
+from connectbot.scripts import text_of
 
 LIFETIME_SECONDS: Final = 1800
 """How long a request is remembered: as long as v21 keeps one (contract v21)."""
@@ -112,7 +112,7 @@ class MatchingClaims:
 
     @cached_property
     def _script(self) -> Any:
-        return self._redis.register_script((files("connectbot") / "lua" / "matching_claim.lua").read_text())
+        return self._redis.register_script(text_of("matching_claim"))
 
 
 def _hash(*parts: object) -> str:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from typing import Any, Final, TypeAlias
 
 from connectbot.cache import BLANK, Ending
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient, translated_errors
+from connectbot.scripts import text_of
 
 USERS_A_PAGE: Final = 500
 """A page is written in one step, some milliseconds in which Redis serves nobody else."""
@@ -112,7 +112,7 @@ class MenuWarmer:
 
     @cached_property
     def _script(self) -> Any:
-        return self._redis.register_script((files("connectbot") / "lua" / "warm.lua").read_text())
+        return self._redis.register_script(text_of("stencil", "warm"))
 
 
 def menu_start(now: float) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from connectbot import json_text, scan
-from connectbot.cache import BLANK, Cache, Ending
-from connectbot.effects import Column
+from connectbot.cache import Cache, Ending, Stencil
+from connectbot.effects import Column, Word, filled_in, same, with_id
 from connectbot.errors import UnreadableValue
 from connectbot.keys import MENU_PREFIX, CacheKeys, Keys, menu_key
 from connectbot.menu_warmer import MenuWarmer, menu_start
@@ -107,14 +107,14 @@ class Menus:
         self._ttl_seconds = ttl_seconds
         self._prefix = cache_keys.physical(MENU_PREFIX)
         # A role is any word that an event brings: not every one must be kept.
-        self._ending = lru_cache(maxsize=256)(self._make_ending)
+        self.ending = lru_cache(maxsize=256)(self._make_ending)
         self.warmer = MenuWarmer(
             client,
             keys=keys,
             prefix=self._prefix,
             types=self._warm,
             ttl_seconds=ttl_seconds,
-            ending_of=self._ending,
+            ending_of=self.ending,
         )
 
     def get(self, user_id: int, menu_type: str) -> dict[str, Any] | None:
@@ -160,9 +160,10 @@ class Menus:
         By default they also remove the users' other menus, which were made for what the users were before.
         """
         chosen = tuple(types) or self._warm
-        columns = [self._caching(users, menu_type, now=now) for menu_type in chosen]
+        stencils = self._stencils(users, chosen, start=menu_start(now))
+        columns = [self._caching(menu_type, stencils[menu_type]) for menu_type in chosen]
         if chosen == self._warm:
-            columns += self._putting_down(users, runs_out=repr(now + self._ttl_seconds))
+            columns += self._putting_down(runs_out=repr(now + self._ttl_seconds))
         return columns
 
     def removing(self, user_id: int) -> list[Command]:
@@ -182,22 +183,28 @@ class Menus:
         rows = [left_ms[at * each : (at + 1) * each] for at in range(len(ids))]
         return [id_ for id_, row in zip(ids, rows, strict=True) if min(row, default=0) < within_seconds * 1000]
 
-    def _caching(self, users: Sequence[KnownUser], menu_type: str, *, now: float) -> Column:
-        words: list[Any] = []
-        start = menu_start(now)
-        for user in users:
-            value = self._ending(menu_type, user.role or DEFAULT_ROLE).after(start.replace(BLANK, str(user.user_id)))
-            words += (self._key(user.user_id, menu_type), value, "PX", self._ttl_seconds * 1000)
-        return Column(("SET",), words, together=False)
+    def _stencils(
+        self, users: Iterable[KnownUser], types: Iterable[str], *, start: str
+    ) -> dict[str, dict[tuple[str, int], Stencil]]:
+        """By type of menu, role and length of the user's id: the menus of all who have these in common."""
+        kinds = {(user.role or DEFAULT_ROLE, len(str(user.user_id))) for user in users}
+        return {
+            menu_type: {(role, length): self.ending(menu_type, role).stencil(start, length) for role, length in kinds}
+            for menu_type in types
+        }
 
-    def _putting_down(self, users: Sequence[KnownUser], *, runs_out: str) -> Iterator[Column]:
+    def _caching(self, menu_type: str, stencils: Mapping[tuple[str, int], Stencil]) -> Column:
+        value, lifetime = filled_in(stencils), (same("PX"), same(self._ttl_seconds * 1000))
+        return Column(("SET",), (self._key_of(menu_type), value, *lifetime), together=False)
+
+    def _putting_down(self, *, runs_out: str) -> Iterator[Column]:
         """Note when the warm menus run out, and remove the others."""
         if others := [menu_type for menu_type in MENU_TYPES if menu_type not in self._warm]:
-            yield Column(("DEL",), [self._key(user.user_id, other) for user in users for other in others])
-        yield Column(("ZADD", self._keys.warm_menus), [word for user in users for word in (runs_out, user.user_id)])
+            yield Column(("DEL",), [self._key_of(menu_type) for menu_type in others])
+        yield Column(("ZADD", self._keys.warm_menus), (same(runs_out), with_id()))
 
-    def _key(self, user_id: int, menu_type: str) -> str:
-        return f"{self._prefix}{user_id}:{menu_type}"
+    def _key_of(self, menu_type: str) -> Word:
+        return with_id(self._prefix, f":{menu_type}")
 
     def _make_ending(self, menu_type: str, role: str) -> Ending:
         """What the menus of one type and role have in common: all but the user's id and the time."""

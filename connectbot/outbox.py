@@ -11,13 +11,13 @@ import threading
 import uuid
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.resources import files
 from typing import Any, Final
 
 from connectbot.errors import BacklogFull, RedisUnavailable, SpoolUnusable
 from connectbot.keys import Keys
 from connectbot.outage import Outage
 from connectbot.redis_client import Command, RedisClient, translated_errors
+from connectbot.scripts import text_of
 from connectbot.spool import Parcel, Spool, Spooled
 
 PARCELS_AT_ONCE: Final = 500
@@ -71,7 +71,7 @@ class Delivery:
 
     @cached_property
     def _script(self) -> Any:
-        return self._redis.register_script((files("connectbot") / "lua" / "deliver.lua").read_text())
+        return self._redis.register_script(text_of("deliver"))
 
 
 class Outbox:

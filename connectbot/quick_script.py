@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.resources import files
 from typing import Any, TypeVar
 
 from redis import exceptions
 
 from connectbot.redis_client import RedisClient
+from connectbot.scripts import text_of
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class QuickScript:
 
     def __init__(self, client: RedisClient, name: str) -> None:
         self._redis = client
-        self._text = (files("connectbot") / "lua" / f"{name}.lua").read_text()
+        self._text = text_of(name)
         self._sha = client.register_script(self._text).sha
         self._idle: deque[Any] = deque()
         self._process = os.getpid()

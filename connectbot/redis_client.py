@@ -43,6 +43,8 @@ _CANNOT_SERVE_CODES: Final = (
     "READONLY", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "LOADING", "BUSY", "UNBLOCKED",
 )  # fmt: skip
 """Codes of answers that mean "not now" to any command: of the server's state, never of what was asked."""
+_NO_STREAM: Final = "no such key"
+"""What XINFO says where other commands say NOGROUP; of the commands used here, it alone."""
 
 
 def connect(url: str, **options: Any) -> RedisClient:
@@ -109,7 +111,7 @@ def translated_errors() -> Iterator[None]:
     except _CANNOT_SERVE as error:
         raise RedisUnavailable(f"Redis cannot serve this now: {error}") from error
     except exceptions.ResponseError as error:
-        if _says(error, "NOGROUP"):
+        if _says(error, "NOGROUP") or _NO_STREAM in str(error):
             raise RedisUnavailable(
                 "the stream is gone with its groups: Redis came back empty, or was flushed"
             ) from error

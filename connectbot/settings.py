@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from decouple import AutoConfig, UndefinedValueError
 
@@ -160,6 +161,11 @@ class Settings:
         "",
         "File (SQLite) that keeps what site and bot publish and store while Redis is away. Unset: they answer False.",
     )
+    timezone: str = _setting(
+        "CONNECTBOT_TIMEZONE",
+        "UTC",
+        "Time zone of crontab entries in the schedule, such as `Europe/Moscow`. Unset: UTC.",
+    )
     probes: str = _setting(
         "CONNECTBOT_PROBES",
         "127.0.0.1:0",
@@ -191,6 +197,7 @@ class Settings:
             self.log_format in ("auto", "json", "console"), "CONNECTBOT_LOG_FORMAT", "must be auto, json or console"
         )
         _require(0 <= self.trace_share <= 1, "CONNECTBOT_TRACE", "must be off, or a share from 0 to 1")
+        _require(_is_time_zone(self.timezone), "CONNECTBOT_TIMEZONE", "must be a time zone such as Europe/Moscow")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -268,6 +275,14 @@ def _switch(text: str) -> bool:
     if text.lower() not in words:
         raise ValueError(text)
     return words[text.lower()]
+
+
+def _is_time_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return name == "UTC"  # needs no database of time zones
+    return True
 
 
 def _require(condition: bool, variable: str, rule: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from importlib.resources import files
 from itertools import islice
 from typing import Any
 
@@ -24,6 +23,7 @@ from connectbot.events import Event
 from connectbot.keys import Keys
 from connectbot.quick_script import QuickScript
 from connectbot.redis_client import Command, RedisClient, translated_errors
+from connectbot.scripts import text_of
 from connectbot.trace import Tracer
 
 _MANY = 10_000  # more than any consumer holds at once
@@ -278,9 +278,9 @@ class EventStream:
 
     @cached_property
     def _scripts(self) -> dict[str, Any]:
-        folder = files("connectbot") / "lua"
-        names = ("commit", "leave", "take_over", "redeliver", "release_delayed", "trim")
-        return {name: self._redis.register_script((folder / f"{name}.lua").read_text()) for name in names}
+        names = ("leave", "take_over", "redeliver", "release_delayed", "trim")
+        texts = {"commit": text_of("stencil", "commit"), **{name: text_of(name) for name in names}}
+        return {name: self._redis.register_script(text) for name, text in texts.items()}
 
     def _create_group(self, lane: str) -> None:
         try:

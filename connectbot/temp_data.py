@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.resources import files
 from typing import Any, Final
 
 from connectbot import events, json_text, safe_pickle, scan
@@ -20,6 +19,7 @@ from connectbot.errors import UnreadableValue
 from connectbot.events import ConnectBotEvents, Event
 from connectbot.keys import CacheKeys, Keys, temp_key, user_namespace
 from connectbot.redis_client import Command, RedisClient, translated_errors
+from connectbot.scripts import text_of
 
 _SEPARATOR = "\x1f"
 _ROWS_A_STEP = 1000
@@ -154,7 +154,7 @@ class TempData:
 
     @cached_property
     def _expire_script(self) -> Any:
-        return self._redis.register_script((files("connectbot") / "lua" / "expire_temp.lua").read_text())
+        return self._redis.register_script(text_of("expire_temp"))
 
     def _execute(self, commands: Sequence[Command]) -> list[Any]:
         with translated_errors(), self._redis.pipeline(transaction=True) as pipe:

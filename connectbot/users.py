@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from connectbot.effects import Column
+from connectbot.effects import RECORD, Column, same, with_id
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient, translated_errors
 
@@ -52,13 +52,13 @@ class Users:
             after, page = self._redis.hscan(self._keys.users, cursor, count=count)
         return int(after), [_parse(int(id_), record) for id_, record in page.items()]
 
-    def remembering(self, users: Iterable[KnownUser]) -> Column:
+    def remembering(self) -> Column:
         """The command that stores what is known of some users."""
-        return Column(("HSET", self._keys.users), [word for user in users for word in (user.user_id, user.record)])
+        return Column(("HSET", self._keys.users), (with_id(), RECORD))
 
-    def marking_deleted(self, user_id: int, *, now: float) -> Column:
-        """The command that lets a deleted user be forgotten after a while."""
-        return Column(("ZADD", self._keys.deleted_users), (repr(now), user_id))
+    def marking_deleted(self, *, now: float) -> Column:
+        """The command that lets deleted users be forgotten after a while."""
+        return Column(("ZADD", self._keys.deleted_users), (same(repr(now)), with_id()))
 
     def forget_deleted(self, *, before: float, limit: int) -> int:
         """Drop up to ``limit`` users deleted ``before`` (epoch seconds) and not seen again. Answers how many."""

@@ -36,9 +36,9 @@ _Rows = Iterable[tuple[bytes, dict[bytes, bytes]]]
 class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One place where an entry of the event is.
 
-    ``where`` is ``waiting`` (its lane has not read it), ``pending`` (delivered to ``consumer``, for ``idle_seconds``;
-    ``deaths``: so many processes died over it),
-    ``finished`` (its lane is through with it), ``delayed`` or ``parked`` until ``until`` (epoch seconds), or ``dead``.
+    ``where`` is ``waiting`` (its lane has not read it), ``pending`` (``consumer`` has had it for ``idle_seconds``, and
+    ``deaths`` processes have died over it), ``finished`` (its lane is through with it), ``delayed`` or ``parked`` until
+    ``until`` (epoch seconds), or ``dead``.
     """
 
     where: str

@@ -13,10 +13,10 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
@@ -31,6 +31,7 @@ from connectbot.errors import FenceLost, Later, MalformedEvent, Never, Parked, R
 from connectbot.events import Event
 from connectbot.log import about
 from connectbot.trace import Ending, collect_calls
+from tasks.callers import callers
 from tasks.process import clients_for
 from tasks.trail import Trail
 
@@ -60,7 +61,7 @@ class Work:
     """How one kind of event is worked on.
 
     ``calls_at_once`` is 0 when a handler takes a whole batch; otherwise it gets events one by one, that many of them
-    in threads at the same time, each committed as soon as it is done.
+    in threads at the same time, each committed as soon as it is done. The last ones may end after the task.
     """
 
     handle: Handler
@@ -148,10 +149,9 @@ class BatchRun:
         return event
 
     def _one_by_one(self, received: Sequence[Received]) -> None:
-        with ThreadPoolExecutor(self._work.calls_at_once) as threads:
-            contexts = [copy_context() for _ in received]  # what the log lines are about
-            for _ in threads.map(lambda context, one: context.run(self._together, [one]), contexts, received):
-                pass
+        # Each in a copy of the context: what the log lines are about. Suspects are waited for: one may be a culprit.
+        jobs = [partial(copy_context().run, self._together, [one]) for one in received]
+        callers(self._work.calls_at_once).work(jobs, to_the_end=bool(self._batch.ids))
 
     def _together(self, received: Sequence[Received]) -> None:
         if not received:

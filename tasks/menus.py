@@ -114,8 +114,7 @@ def follow(ours: Clients, received: Sequence[Received]) -> Effects:
 follow_users = event_task("menus.follow_users")(follow)
 
 
-@event_task("menus.warm_chunk")
-def warm_chunk(ours: Clients, received: Sequence[Received]) -> Effects:
+def walk(ours: Clients, received: Sequence[Received]) -> Effects:
     """Begin the walk over all users, once for all who ask; take it on; or warm the menus of users that are named."""
     said = [(one.event.id, read_data(one.event, _WarmData)) for one in received]
     effects = Effects()
@@ -127,6 +126,9 @@ def warm_chunk(ours: Clients, received: Sequence[Received]) -> Effects:
     if asking := [cause for cause, data in said if data.place is None and not data.users]:
         effects.extend(_beginning(ours, cause=asking[0]))
     return effects
+
+
+warm_chunk = event_task("menus.warm_chunk")(walk)
 
 
 def _beginning(ours: Clients, *, cause: str) -> Effects:
@@ -190,7 +192,7 @@ def _step(ours: Clients, place: str, *, cause: str) -> Command:
 def _warm(ours: Clients, user_ids: Iterable[int]) -> None:
     living = [user for user in ours.users.look_up(user_ids).values() if user.role is not None]
     effects = Effects()
-    effects.add_for_users({user.user_id: user.version for user in living}, ours.menus.writing(living, now=time.time()))
+    effects.add_for_users(living, ours.menus.writing(living, now=time.time()))
     ours.stream.apply(effects)
 
 

@@ -62,14 +62,11 @@ class UserChanges:
             self.rebuild(user_id)
         effects, now = Effects(), time.time()
         living = [user for user in self._changed.values() if user.role is not None]
-        remembering = self._clients.users.remembering(living)
-        effects.add_for_users(
-            {user.user_id: user.version for user in living},
-            [remembering, *self._clients.menus.writing(living, now=now, types=types)],
-        )
+        remembering = self._clients.users.remembering()
+        effects.add_for_users(living, [remembering, *self._clients.menus.writing(living, now=now, types=types)])
         for user in self._changed.values():
             if user.role is None:
-                effects.add_for_users({user.user_id: user.version}, self._removing(user, now=now))
+                effects.add_for_users([user], self._removing(user, now=now))
         if self._everybody:
             effects.add(*self._clients.stream.publishing(warming_event(self._clients.settings.keys)))
         return effects
@@ -86,8 +83,8 @@ class UserChanges:
             *temp_data.removing(namespace, temp_data.keys_of(namespace)),
         ]
         return [
-            self._clients.users.remembering([user]),
-            self._clients.users.marking_deleted(user.user_id, now=now),
+            self._clients.users.remembering(),
+            self._clients.users.marking_deleted(now=now),
             *map(Column.of, commands),
         ]
 

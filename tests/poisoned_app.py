@@ -10,9 +10,6 @@ import resource
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
-
-from celery.signals import task_received
 
 from connectbot.errors import Later, Never
 from tasks import menus
@@ -24,12 +21,6 @@ __all__ = ["app"]
 
 LIMIT_BYTES = 2 << 30
 """Address space of each process of the worker: far more than it needs, and less than some events ask for."""
-
-
-@task_received.connect
-def _note_received(**_: Any) -> None:
-    clients().redis.incr("test:received")
-
 
 resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
 

@@ -11,12 +11,12 @@ import sys
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from connectbot.dead_letters import DeadLetter, DeadLetters, Selection
+from connectbot.dead_letters import DeadLetters, Selection
 from connectbot.embedded import HOST
 from connectbot.figures import read_figures
 from connectbot.keys import Keys
@@ -81,8 +81,7 @@ class Reader:
             {"sh": self._run_shell, "python": self._take_python, "diff": self._apply}[block.language](block)
         if self.python:
             self._run([sys.executable, "-c", PYTHON], page.name, given=json.dumps(self.python))
-        wait_until(lambda: not self._waiting(), deadline_seconds=20, what=f"{page.name}: the effect of all events")
-        assert [letter.summary() for letter in self._dead_letters()] == []
+            self._see_effects(page.name)
 
     @property
     def log(self) -> Path:
@@ -107,12 +106,14 @@ class Reader:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _waiting(self) -> int:
-        (lane,) = read_figures(self.redis, Keys(), ["default"]).lanes
-        return lane.backlog + lane.delayed
+    def _see_effects(self, place: str) -> None:
+        def waiting() -> int:
+            (lane,) = read_figures(self.redis, Keys(), ["default"]).lanes
+            return lane.backlog + lane.delayed
 
-    def _dead_letters(self) -> Iterator[DeadLetter]:
-        return DeadLetters(self.redis, Keys(), room=1).find(Selection())
+        wait_until(lambda: not waiting(), deadline_seconds=20, what=f"{place}: the effects of all events")
+        dead = DeadLetters(self.redis, Keys(), room=1).find(Selection())
+        assert [letter.summary() for letter in dead] == [], place
 
     def _run_shell(self, block: Block) -> None:
         code = self._filled(block.code)
@@ -120,6 +121,7 @@ class Reader:
         staying = [found for line in lines if (found := STAYS.match(line))]
         if not staying:
             self._run(["bash", "-eu", "-o", "pipefail", "-c", code], block.place)
+            self._see_effects(block.place)  # people are not as quick
             return
         assert len(staying) == len(lines), f"{block.place}: what stays and what does not, in one block"
         new = {found.string: found["role"] for found in staying if found["role"] and found.string not in self.seen}

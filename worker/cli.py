@@ -20,7 +20,7 @@ Settings are read from the environment, or from the file .env in the current dir
 
 
 @click.group(cls=Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="connectbot-worker")
+@click.version_option(package_name="connectbot-worker", prog_name="connectbot")
 @click.option("--redis-url", envvar="REDIS_URL", show_envvar=True, help="Redis of the installation.")
 @click.option(
     "--namespace", envvar="CONNECTBOT_NAMESPACE", show_envvar=True, help="First part of its keys and channels."

@@ -61,6 +61,8 @@ worker_prefetch_multiplier = 1
 worker_consumer = "worker.steady_consumer:SteadyConsumer"
 worker_send_task_events = True
 
+timezone = _settings.timezone
+
 # The lock is renewed at least every BEAT_LONGEST_SLEEP_SECONDS, so that a standby beat ticks within seconds after
 # the active one has died. redbeat's own value would be 25 minutes.
 beat_scheduler = "worker.beat:WatchedScheduler"

@@ -29,6 +29,7 @@ from worker.orders import End, Pool, open_orders
 from worker.planning import MOST_DEATHS, Order, Planner
 from worker.pulse import pulses
 from worker.routing import DEFAULT, LANES, TASK_TIME_LIMIT_SECONDS, Route, batch_size, time_limit_seconds
+from worker.stragglers import Stragglers
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class LaneConsumer:
         self._in_flight: dict[str, Order] = {}
         self._ended: deque[tuple[Order, End]] = deque()
         self._waiting: deque[Order] = deque()
+        self._stragglers = Stragglers(lane, clients.settings)
         self._not_left: list[str] = []
         self._next_beat = 0.0
         self._changed = threading.Condition()
@@ -135,6 +137,7 @@ class LaneConsumer:
         self._in_flight.clear()
         self._ended.clear()
         self._waiting.clear()
+        self._stragglers.forget()
         self._stream.ensure_lanes(LANES)
         self._leave_earlier_ones()
         self._stream.register(self._lane, self._name, lease_seconds=self._settings.lease_seconds)
@@ -168,6 +171,7 @@ class LaneConsumer:
         self._miss_lost_orders()
         if self._draining:
             return
+        self._recall_stragglers()
         self._inherit()
         self._stream.release_delayed(self._lane, now=time.time(), limit=RELEASE_AT_ONCE)
         self._stream.trim(keep=self._settings.stream_keep)
@@ -224,7 +228,9 @@ class LaneConsumer:
         """Called by Celery's main thread."""
         with self._changed:
             order = self._in_flight.pop(order_id, None)
-            if order is not None and end is not End.DONE:
+            if order is not None and end is End.DONE:
+                self._stragglers.note(order.batch)
+            elif order is not None:
                 self._ended.append((order, end))
             self._changed.notify_all()
 
@@ -258,6 +264,11 @@ class LaneConsumer:
             self._bury(left[0])
         else:
             self._hand_out_again(left)
+
+    def _recall_stragglers(self) -> None:
+        for batch in self._stragglers.overdue():
+            if self._stream.pending(self._lane, self._name, limit=1, first=batch.first, last=batch.last):
+                self._settle_crashed(batch)
 
     def _bury(self, entry: Entry) -> None:
         with about(event_id=_event_id(entry), attempt=entry.attempts + entry.deaths):

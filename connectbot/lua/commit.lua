@@ -5,15 +5,17 @@
 --       then any number of these two:
 --       a group:  "group", key ("" = always applied), number of commands,
 --                 each command: number of words, its words
---       a table:  "table", number of users, number of columns, the users, their versions,
---                 each column: "together" | "each", number of first words (1 or 2), number of words of a user,
---                 the first words, the words of each user
+--       a table:  "table", number of users, number of columns, the users, their versions, their roles ("" = deleted),
+--                 each column: "together" | "each", number of first words, those, number of words, their descriptions
 -- Returns 1 when applied; 0 when refused, because the fence is gone or the entry is not this consumer's any more.
 --
--- A table does the same for many users: a column is one command for all of them ("together") or one for each. A user
--- is left out when the hash of users knows a newer version: among events about one user the newest wins, whoever
--- commits last. A group that names a key is skipped when the key exists: what it does is done once. A script does not
--- roll back: the acknowledgement comes last, so that a command that fails leaves every entry pending.
+-- A table does the same for many users: a column is one command for all of them ("together") or one for each, its first
+-- words and then the words made for each user as their descriptions say: "same", word · "id", text before it, text
+-- after it · "record" (what users are kept as) · "stencil", number of stencils, each: role, length of the id, six words
+-- (stencil.lua, which stands before this script). A user is left out when the hash of users knows a newer version: among
+-- events about one user the newest wins, whoever commits last. A group that names a key is skipped when the key exists:
+-- what it does is done once. A script does not roll back: the acknowledgement comes last, so that a command that fails
+-- leaves every entry pending.
 
 local lane, consumer, entry = ARGV[1], ARGV[2], ARGV[3]
 
@@ -35,41 +37,61 @@ local function apply_group(at)
   return at
 end
 
-local function find_outdated(users_at, versions_at, users)
-  local found, some = {}, false
-  local newest = redis.call("HMGET", KEYS[2], unpack(ARGV, users_at, versions_at - 1))
-  for row = 0, users - 1 do
-    local known, version, outdated = newest[row + 1], ARGV[versions_at + row], false
-    outdated = known and string.sub(known, 1, #version) > version
-    if outdated then found[row], some = true, true end
-  end
-  return found, some
-end
+-- By kind of word: where its description begins -> how it is made of a user's id, version and role, and where the
+-- description ends.
+local kinds = {
+  same = function(at)
+    local word = ARGV[at]
+    return function() return word end, at + 1
+  end,
+  id = function(at)
+    local before, after = ARGV[at], ARGV[at + 1]
+    return function(id) return before .. id .. after end, at + 2
+  end,
+  record = function(at)
+    return function(_, version, role) return role == "" and version or version .. " " .. role end, at
+  end,
+  stencil = function(at)
+    local stencils, after = {}, at + 1 + 8 * tonumber(ARGV[at])
+    for from = at + 1, after - 1, 8 do stencils[ARGV[from] .. " " .. ARGV[from + 1]] = read_stencil(from + 2) end
+    return function(id, _, role) return fill_in(stencils[role .. " " .. #id], id) end, after
+  end,
+}
 
-local function apply_one(first, count, from, to)
-  if count == 1 then
-    redis.call(ARGV[first], unpack(ARGV, from, to))
-  else
-    redis.call(ARGV[first], ARGV[first + 1], unpack(ARGV, from, to))
+-- The users of a table that are not outdated: ids, versions, roles.
+local function current(at, count)
+  local newest = redis.call("HMGET", KEYS[2], unpack(ARGV, at, at + count - 1))
+  local ids, versions, roles = {}, {}, {}
+  for row = 1, count do
+    local known, version = newest[row], ARGV[at + count + row - 1]
+    if not (known and string.sub(known, 1, #version) > version) then
+      ids[#ids + 1], versions[#versions + 1], roles[#roles + 1] = ARGV[at + row - 1], version, ARGV[at + 2 * count + row - 1]
+    end
   end
+  return ids, versions, roles
 end
 
 local function apply_table(at)
   local users, columns = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  local outdated, some = find_outdated(at + 3, at + 3 + users, users)
-  at = at + 3 + 2 * users
+  local ids, versions, roles = current(at + 3, users)
+  at = at + 3 + 3 * users
   for _ = 1, columns do
-    local together, count, width = ARGV[at] == "together", tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-    local first, rows = at + 3, at + 3 + count
-    at = rows + users * width
-    if together and not some then
-      redis.call(unpack(ARGV, first, at - 1))
-    else
-      for row = 0, users - 1 do
-        local from = rows + row * width
-        if not outdated[row] then apply_one(first, count, from, from + width - 1) end
+    local together, first = ARGV[at] == "together", tonumber(ARGV[at + 1])
+    local command, makers = {unpack(ARGV, at + 2, at + 1 + first)}, {}
+    at = at + 3 + first
+    for nth = 1, tonumber(ARGV[at - 1]) do makers[nth], at = kinds[ARGV[at]](at + 1) end
+    local words = first
+    for row = 1, #ids do
+      for nth = 1, #makers do
+        words = words + 1
+        command[words] = makers[nth](ids[row], versions[row], roles[row])
+      end
+      if not together then
+        redis.call(unpack(command, 1, words))
+        words = first
       end
     end
+    if together and words > first then redis.call(unpack(command, 1, words)) end
   end
   return at
 end

@@ -5,7 +5,7 @@
 --       3 about how many users   4 when the new menus run out, in epoch seconds   5 how long they live, in ms
 --       6 what their keys begin with   7 number of menus of a user   then what their keys end with
 --       then any number of stencils:  role, length of the user's id,
---            for each menu: three pieces of its value, two sums and a weight (see `Stencil`)
+--            for each menu: its stencil, six words (stencil.lua, which stands before this script)
 -- Returns {1 when it began at the beginning, where to go on ("" = nowhere), users done with, known users,
 --          {role and length of each stencil that is missing}}. When one is missing, repeat the call with it.
 --
@@ -16,13 +16,7 @@ local menus, endings, stencils = tonumber(ARGV[7]), {}, {}
 for menu = 1, menus do endings[menu] = ARGV[7 + menu] end
 for at = 8 + menus, #ARGV, 2 + 6 * menus do
   local role, length, made = ARGV[at], tonumber(ARGV[at + 1]), {}
-  for menu = 1, menus do
-    local from = at + 6 * menu - 4
-    made[menu] = {
-      ARGV[from], ARGV[from + 1], ARGV[from + 2],
-      tonumber(ARGV[from + 3]), tonumber(ARGV[from + 4]), tonumber(ARGV[from + 5]),
-    }
-  end
+  for menu = 1, menus do made[menu] = read_stencil(at + 6 * menu - 4) end
   stencils[role] = stencils[role] or {}
   stencils[role][length] = made
 end
@@ -48,23 +42,8 @@ local function users_before(time)
   return rows, time, 0
 end
 
--- Adler-32 of a value with this id, out of that of the same value with zeros for it.
-local function checksum(menu, sum, weighed)
-  return struct.pack(">I2I2", (menu[5] + menu[6] * sum - 2 * weighed) % 65521, (menu[4] + 2 * sum) % 65521)
-end
-
 local function write(id, made)
-  local sum, weighed = 0, 0
-  for nth = 1, #id do
-    local digit = string.byte(id, nth) - 48
-    sum = sum + digit
-    weighed = weighed + nth * digit
-  end
-  for nth = 1, menus do
-    local menu = made[nth]
-    local value = menu[1] .. id .. menu[2] .. id .. menu[3] .. checksum(menu, sum, weighed)
-    redis.call("SET", ARGV[6] .. id .. endings[nth], value, "PX", ARGV[5])
-  end
+  for nth = 1, menus do redis.call("SET", ARGV[6] .. id .. endings[nth], fill_in(made[nth], id), "PX", ARGV[5]) end
 end
 
 local rows, place, from_beginning = (ARGV[1] == "after" and users_after or users_before)(ARGV[2])

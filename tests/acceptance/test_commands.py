@@ -183,9 +183,7 @@ def test_nothing_is_left_running_when_it_is_killed(how: signal.Signals, tmp_path
     process = subprocess.Popen([*COMMAND, "up"], cwd=tmp_path, env=clean_environment(), stdout=subprocess.DEVNULL)
     try:
         log = tmp_path / ".connectbot" / "worker-default.log"
-        wait_until(
-            lambda: log.exists() and "Started consuming" in log.read_text(), deadline_seconds=30, what="the worker"
-        )
+        wait_until(lambda: log.exists() and "reads lane" in log.read_text(), deadline_seconds=30, what="the worker")
         process.send_signal(how)
         process.wait(30)
         wait_until(lambda: not processes_of(tmp_path), deadline_seconds=20, what="the end of every process")

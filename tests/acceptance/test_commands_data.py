@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from connectbot.clients import Clients
+from connectbot.effects import Effects
 from connectbot.keys import temp_key
 from connectbot.settings import Settings
 from connectbot.users import NO_VERSION, KnownUser
@@ -32,8 +33,9 @@ def ours(settings: Settings) -> Iterator[Clients]:
 
 def know(ours: Clients, users: range, role: str | None = "employee") -> None:
     """Make users known, as events would."""
-    column = ours.users.remembering([KnownUser(user_id, NO_VERSION, role) for user_id in users])
-    ours.redis.execute_command(*column.first, *column.rows)
+    effects = Effects()
+    effects.add_for_users([KnownUser(user_id, NO_VERSION, role) for user_id in users], [ours.users.remembering()])
+    ours.stream.apply(effects)
 
 
 # --- menus --------------------------------------------------------------------------------------------------

@@ -118,6 +118,11 @@ def test_a_setting_that_cannot_be_used_is_named(url: str) -> None:
     assert "the address of Redis" in refusal(Settings(redis_url=url), "dead", "list")
 
 
+@pytest.mark.parametrize("id_", ["anna", "7.5", str(2**63)])
+def test_a_user_is_a_number(id_: str) -> None:
+    assert "is no id of a user" in connectbot(Settings(), "menus", "show", id_, exit_code=2).stderr
+
+
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     told = refusal(Settings(), "up", "--directory", str(tmp_path / "file" / "x"))

@@ -426,7 +426,8 @@ def private_employees() -> Sequence[dict[str, Any]]:
 def test_no_token_and_nothing_about_an_employee_is_logged_at_any_level(
     ours: Clients, settings: Settings, service: MatchingService, tmp_path: Path
 ) -> None:
-    settings = replace(settings, java_service_token="MARKER_TOKEN", java_service_timeout_seconds=1)
+    calm: dict[str, Any] = {"java_service_timeout_seconds": 1, "breaker_minimum_number_of_calls": 10_000}
+    settings = replace(settings, java_service_token="MARKER_TOKEN", **calm)
     arguments = ["--concurrency=1", "--loglevel=DEBUG"]
     with Worker(settings, tmp_path, lanes=["java"], arguments=arguments) as worker:
         worker.wait_ready()

@@ -115,3 +115,5 @@ def test_a_group_that_is_gone_is_an_outage(ours: Clients) -> None:
         ours.stream.read("default", "me", limit=1, wait_seconds=0.01)
     with pytest.raises(RedisUnavailable, match="came back empty"):
         ours.stream.pending("default", "me", limit=1)
+    with pytest.raises(RedisUnavailable, match="came back empty"):
+        ours.stream.take_over("default", "me", limit=1)

@@ -59,6 +59,7 @@ READ = [
     ("CONNECTBOT_STREAM_KEEP", "13", "stream_keep", 13),
     ("CONNECTBOT_BRIDGE", "Off", "bridge", False),
     ("CONNECTBOT_SPOOL", "/var/lib/connectbot/spool.db", "spool", "/var/lib/connectbot/spool.db"),
+    ("CONNECTBOT_TIMEZONE", "Europe/Moscow", "timezone", "Europe/Moscow"),
     ("CONNECTBOT_PROBES", "0.0.0.0:9808", "probes", "0.0.0.0:9808"),
     ("CONNECTBOT_TRACE", "0.25", "trace", "0.25"),
     ("CONNECTBOT_LOG_FORMAT", "json", "log_format", "json"),

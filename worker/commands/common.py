@@ -90,7 +90,19 @@ class Age(click.ParamType[float]):
         return float(parts[1]) * _UNITS[parts[2]]
 
 
-USER_ID: Final = click.IntRange(-(2**63), 2**63 - 1)
+class UserId(click.ParamType[int]):
+    """The id of a user, of Django's or Telegram's: a whole number of 64 bits."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The id."""
+        if not re.fullmatch(r"-?\d{1,19}", str(value), re.ASCII) or not -(2**63) <= int(value) < 2**63:
+            self.fail(f"{value!r} is no id of a user: it is a whole number, such as 7", param, ctx)
+        return int(value)
+
+
+USER_ID: Final = UserId()
 LIMIT: Final = click.IntRange(min=1)
 
 
