@@ -15,12 +15,19 @@ from worker.orders import OrderRequest
 from worker.probes import LoopPulse, WorkerProbes
 from worker.routing import event_tasks
 from worker.task_counts import CountedTask
+from worker.task_events import PatientEvents
 
 TASKS = ("tasks.enqueued", "tasks.java", "tasks.matching", "tasks.menus", "tasks.temp_data", "tasks.upkeep")
 
 
 app = Celery(
-    "connectbot", amqp=Amqp, task_cls=CountedTask, config_source="worker.config", include=TASKS, set_as_current=True
+    "connectbot",
+    amqp=Amqp,
+    events=PatientEvents,
+    task_cls=CountedTask,
+    config_source="worker.config",
+    include=TASKS,
+    set_as_current=True,
 )
 app.steps["consumer"].add(EventConsumers)
 app.steps["worker"].add(EventBridge)
