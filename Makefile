@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help demo test lint bench
+.PHONY: help demo test lint bench docs
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z][a-z]*\):.*## /\1	/p' Makefile | expand -t 8
@@ -21,6 +21,10 @@ lint: $(READY) ## check style, types, the Compose file and the Dockerfile
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/hadolint Dockerfile
+
+docs: $(READY) ## build the documentation into site/
+	@# mkdocs-material tells at every build that it is maintained until May 2027 only; that is known.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY) ## measure it beside its peers
 	@test -d benchmarks || { echo "There is nothing to measure with yet: the folder benchmarks/ is still to come."; exit 1; }

@@ -15,7 +15,8 @@ from rich.console import Console
 from benchmarks.check import check_menus
 from benchmarks.figures import Claim, Figure, Report, at_least, table
 from benchmarks.installation import embedded, environment, opened
-from benchmarks.work import role_of, user_ids
+from benchmarks.warming import VERSION, know
+from benchmarks.work import user_ids
 from connectbot.clients import Clients
 from connectbot.keys import temp_key
 from connectbot.users import KnownUser
@@ -28,7 +29,6 @@ AT_ONCE = 10_000
 FAR_SECONDS = 86_400
 MOST_SWEEPS = 3
 NAMESPACE = "bench"
-VERSION = "0" * 13 + "1-" + "0" * 20
 
 EXPIRE, SWEEP, WARM = "temp_data.expire", "a sweep with SCAN and TTL", "menus.warm (expiring)"
 
@@ -48,19 +48,24 @@ def bench(console: Console, *, quick: bool, repeat: int) -> Report:
     """Measure with little and with much stored."""
     sizes = (FEW, QUICK_MUCH if quick else MUCH)
     times = {(what, size): Figure() for what in (EXPIRE, WARM, SWEEP) for size in sizes}
-    with embedded() as server, opened(server.url) as clients:
+    # Filling a million is more than a disk takes at once: Redis may answer late.
+    with embedded() as server, opened(f"{server.url}?socket_timeout=60") as clients:
+        clients.redis.config_set("auto-aof-rewrite-percentage", 0)  # in the middle of one turn, of whichever it is
         os.environ.update(environment(server.url))  # the tasks open clients of their own
         for size in sizes:
-            console.print(f"[dim]expiring: {size:,} stored[/dim]")
-            clients.redis.flushall()  # never anybody else's: this server is ours
+            console.print(f"[dim]expiring: storing {size:,}[/dim]")
             _fill(clients, size)
-            for turn in range(repeat + 1):
+            clients.redis.swapdb(0, 1)
+        for turn in range(repeat + 1):
+            console.print(f"[dim]expiring, {turn} of {repeat}[/dim]")
+            for size in sizes:  # in turns, so that whatever disturbs one disturbs the other
                 runs = {EXPIRE: _expire(clients), WARM: _warm(clients)}
                 if turn <= MOST_SWEEPS:
                     runs[SWEEP] = _timed(lambda: _sweep(clients), clients)
                 if turn:  # the first one opens connections and loads scripts
                     for what, seconds in runs.items():
                         times[what, size].add(seconds * 1000)
+                clients.redis.swapdb(0, 1)
     return _report(times, sizes)
 
 
@@ -94,8 +99,7 @@ def _expire(clients: Clients) -> float:
 def _warm(clients: Clients) -> float:
     """Let the menus of some users run out in a minute, and warm them."""
     keys, users = clients.settings.keys, user_ids(DUE)
-    column = clients.users.remembering([KnownUser(user_id, VERSION, role_of(user_id)) for user_id in users])
-    clients.redis.execute_command(*column.first, *column.rows)
+    know(clients, users)
     clients.redis.zadd(keys.warm_menus, dict.fromkeys(users, time.time() + 60))
     seconds = _timed(lambda: warm("expiring"), clients)
     check_menus(clients.redis, users)
@@ -136,6 +140,6 @@ def _report(times: dict[tuple[str, int], Figure], sizes: tuple[int, int]) -> Rep
         measured = f"{ratio:,.2f}x the time, wanted 0.7 to 1.3"
         report.claims += [
             Claim(f"{what}, {much:,} stored beside {few:,}", measured, 0.7 <= ratio <= 1.3),
-            at_least(f"{what} beside {SWEEP}, {much:,} stored", swept, mine, 300),
+            at_least(f"{what} beside {SWEEP}, {much:,} stored", swept, mine, 300 * much / MUCH),
         ]
     return report

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import re
 import sys
@@ -112,7 +111,7 @@ def slow(options: argparse.Namespace) -> Seen:
     busy = slow_calls * SLOW_SECONDS + (options.jobs - slow_calls) * QUICK_SECONDS
     ideal = busy / (processes * calls_each)
     seen = {
-        "jobs": options.jobs, "of them slow": slow_calls, "seconds": round(taken, 1), "seconds_at_best": round(ideal, 1),
+        "jobs": options.jobs, "slow_calls": slow_calls, "seconds": round(taken, 1), "seconds_at_best": round(ideal, 1),
         "seconds_if_each_batch_waited": round(slow_calls * SLOW_SECONDS / processes, 1),
     }  # fmt: skip
     return seen, {"at most twice the best": taken <= 2 * ideal}
@@ -145,12 +144,14 @@ def worker(ours: Clients, lane: str, directory: Path, *, processes: int = 1) -> 
     """A worker of one lane, ready."""
     command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-Q", lane, "-n", f"{lane}@%h"]
     command += [f"--concurrency={processes}", "--loglevel=WARNING"]
-    around = {**environment(ours.settings.redis_url), **variables(dataclasses.replace(ours.settings))}
+    around = {**environment(ours.settings.redis_url), **variables(ours.settings)}
     with Processes(command, copies=1, environment=around, log=directory / f"{lane}.log") as started:
-        mine = lambda: [
-            one for one in ours.redis.keys(ours.settings.keys.lease("*")) if ours.redis.get(one) == lane.encode()
-        ]  # noqa: E731,E501
-        wait_until(mine, what=f"a worker of lane {lane}")
+
+        def is_ready() -> bool:
+            leases = ours.redis.keys(ours.settings.keys.lease("*"))
+            return lane.encode() in map(ours.redis.get, leases)
+
+        wait_until(is_ready, what=f"a worker of lane {lane}")
         yield started
 
 

@@ -1,8 +1,8 @@
 """Jobs for the Java service done per second: the lane java beside plain Celery, with a service that takes 20 ms.
 
 Plain Celery: prefork with two processes, one ``requests.post`` a task. Ours: two processes with the calls in flight
-that let two cores work, and once more with 8 in flight in all, beside the limit that these and the 20 ms set. What counts
-is the service's own book, from the moment when a tenth of the jobs has come to the moment when all have.
+that let two cores work, and once more with 8 in flight in all, beside the limit that these and the 20 ms set. What
+counts is the service's own book, from the moment when a tenth of the jobs has come to the moment when all have.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -115,13 +116,11 @@ def _until(condition: Callable[[], object], *, what: str) -> None:
 
 def _report(moments: list[Moment], *, kept: int, keep: int) -> Report:
     shown = table(f"{moments[-1].done:,} events", "tenth", "events/s", "RSS MiB")
-    rates = [(now.done - before.done) / (now.at - before.at) for before, now in zip(moments, moments[1:], strict=False)]
+    rates = [(now.done - before.done) / (now.at - before.at) for before, now in pairwise(moments)]
     for number, (rate, now) in enumerate(zip(rates, moments[1:], strict=True), start=1):
         shown.add_row(str(number), f"{rate:,.0f}", f"{now.rss_mib:,.0f}")
     claims = [
-        at_most(
-            "memory (RSS) after the last tenth beside the first", moments[-1].rss_mib, moments[1].rss_mib, MOST_GROWTH
-        ),
+        at_most("RSS after the last tenth beside the first", moments[-1].rss_mib, moments[1].rss_mib, MOST_GROWTH),
         at_least("events/s of the last tenth beside the first", rates[-1], rates[0], LEAST_RATE),
         at_most(f"entries left in the stream beside {keep:,}", kept, keep, MOST_KEPT),
     ]

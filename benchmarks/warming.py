@@ -20,9 +20,12 @@ from benchmarks.check import check_menus
 from benchmarks.figures import Claim, Figure, Report, at_least, table
 from benchmarks.handling import keys_that_expire
 from benchmarks.installation import embedded, environment, opened, wait_for_worker, wait_until, worker
-from benchmarks.work import role_of, user_ids
+from benchmarks.work import menu_key, role_of, user_ids
+from connectbot.cache import BLANK
 from connectbot.clients import Clients
+from connectbot.effects import Effects
 from connectbot.embedded import EmbeddedRedis
+from connectbot.menu_warmer import menu_start
 from connectbot.users import KnownUser
 
 USERS, QUICK_USERS = 100_000, 20_000
@@ -82,11 +85,16 @@ def _warm(count: int, into: Measured) -> None:
 def _seed(clients: Clients, count: int) -> None:
     """Make users known, as events would have done."""
     clients.stream.ensure_lanes(["default", "java"])
-    users = user_ids(count)
-    for at in range(0, count, AT_ONCE):
+    know(clients, user_ids(count))
+
+
+def know(clients: Clients, users: range) -> None:
+    """Let users be known, without menus."""
+    for at in range(0, len(users), AT_ONCE):
         known = [KnownUser(user_id, VERSION, role_of(user_id)) for user_id in users[at : at + AT_ONCE]]
-        column = clients.users.remembering(known)
-        clients.redis.execute_command(*column.first, *column.rows)
+        effects = Effects()
+        effects.add_for_users(known, [clients.users.remembering()])
+        clients.stream.apply(effects)
 
 
 def _warm_once(server: EmbeddedRedis, clients: Clients, count: int) -> None:
@@ -115,10 +123,13 @@ def _limit(count: int, into: Measured) -> None:
     """As fast as Redis stores the same values with the same lifetime, when nobody has to find users or make menus."""
     with embedded() as server, opened(server.url) as clients:
         connection, parts = clients.redis.connection_pool.get_connection(), []
+        start, lifetime_ms = menu_start(time.time()), clients.settings.menu_ttl_seconds * 1000
         for at in range(0, count, AT_ONCE):
-            users = [KnownUser(user_id, VERSION, role_of(user_id)) for user_id in user_ids(count)[at : at + AT_ONCE]]
-            words = clients.menus.writing(users, now=time.time())[0].rows
-            parts.append(connection.pack_commands([("SET", *words[at : at + 4]) for at in range(0, len(words), 4)]))
+            commands = []
+            for user_id in user_ids(count)[at : at + AT_ONCE]:
+                value = clients.menus.ending("main", role_of(user_id)).after(start.replace(BLANK, str(user_id)))
+                commands.append(("SET", menu_key(user_id), value, "PX", lifetime_ms))
+            parts.append(connection.pack_commands(commands))
         into.rate.add(count / _timed(lambda: _send(connection, parts)))
         clients.redis.connection_pool.release(connection)
         check_menus(clients.redis, user_ids(count))

@@ -1,14 +1,15 @@
 """A Lua script that is called often, for one small thing each time: for publishing an event.
 
 Around each command redis-py 8 takes a connection from its pool and gives it back, counts both, keeps a count of retries
-and measures the call, which takes longer than the event itself. Here connections stay at hand.
+and measures the call, which takes longer than the event itself. Here one connection stays at hand; threads that come
+at the same time as another take theirs from the pool.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from redis import exceptions
@@ -30,7 +31,7 @@ class QuickScript:
         self._redis = client
         self._text = text_of(name)
         self._sha = client.register_script(self._text).sha
-        self._idle: deque[Any] = deque()
+        self._at_hand: deque[Any] = deque()
         self._process = os.getpid()
 
     def __call__(self, *, keys: Sequence[Any], args: Sequence[Any]) -> Any:
@@ -41,7 +42,7 @@ class QuickScript:
         except exceptions.NoScriptError:  # not run: Redis was started anew, or has never seen it
             return self._run(connection, "EVAL", self._text, len(keys), *keys, *args)
         finally:
-            self._idle.append(connection)
+            self._release(connection)
 
     def each(self, calls: Iterable[tuple[Sequence[Any], Sequence[Any]]]) -> Iterator[Any]:
         """Run the script for each of the calls (keys, args), in their order; answers what each returns.
@@ -55,12 +56,14 @@ class QuickScript:
             while call:
                 keys, args = call
                 connection.send_packed_command(connection.pack_command("EVALSHA", self._sha, len(keys), *keys, *args))
-                call, failed = _next(coming)
+                following = _tried(coming)
                 yield connection.read_response()
-                if failed:
-                    raise failed
+                call = following()
+        except BaseException:  # an answer may be on its way
+            connection.disconnect()
+            raise
         finally:
-            self._idle.append(connection)
+            self._release(connection)
 
     def _run(self, connection: Any, *command: Any) -> Any:
         connection.send_packed_command(connection.pack_command(*command))
@@ -68,9 +71,9 @@ class QuickScript:
 
     def _connection(self) -> Any:
         if self._process != os.getpid():  # what a parent holds is not for its child
-            self._process, self._idle = os.getpid(), deque()
+            self._process, self._at_hand = os.getpid(), deque()
         try:
-            connection = self._idle.pop()
+            connection = self._at_hand.pop()
         except IndexError:
             return self._redis.connection_pool.get_connection()
         try:
@@ -80,10 +83,23 @@ class QuickScript:
             connection.disconnect()
         return connection
 
+    def _release(self, connection: Any) -> None:
+        if self._at_hand:
+            self._redis.connection_pool.release(connection)
+        else:
+            self._at_hand.append(connection)
 
-def _next(coming: Iterator[T]) -> tuple[T | None, Exception | None]:
-    """The next one, or why there is none: an answer that is under way must be taken before anything is raised."""
+
+def _tried(coming: Iterator[T]) -> Callable[[], T | None]:
+    """Ask for the next one now, and get it, or the error, when there is time for it; None when there is no more."""
     try:
-        return next(coming, None), None
-    except Exception as failed:
-        return None, failed
+        found = next(coming, None)
+    except Exception as error:
+        failed = error
+    else:
+        return lambda: found
+
+    def fail() -> T | None:
+        raise failed
+
+    return fail

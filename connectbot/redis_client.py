@@ -109,8 +109,10 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except _CANNOT_SERVE as error:
+        _forget_command(error)
         raise RedisUnavailable(f"Redis cannot serve this now: {error}") from error
     except exceptions.ResponseError as error:
+        _forget_command(error)
         if _says(error, "NOGROUP") or _NO_STREAM in str(error):
             raise RedisUnavailable(
                 "the stream is gone with its groups: Redis came back empty, or was flushed"
@@ -168,6 +170,11 @@ def _connect_to_sentinels(address: RedisAddress, told: dict[str, Any]) -> RedisC
         address.hosts, sentinel_kwargs=sentinel_options(address), **told
     )
     return sentinel.master_for(address.service, connection_class=_connection_class(address))
+
+
+def _forget_command(error: exceptions.RedisError) -> None:
+    """In a pipeline, redis-py puts the beginning of the command into the error: that may be anybody's data."""
+    error.args = (str(error).rpartition(" of pipeline caused error: ")[2], *error.args[1:])
 
 
 def _says(error: exceptions.ResponseError, *codes: str) -> bool:

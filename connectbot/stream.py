@@ -130,8 +130,7 @@ class EventStream:
         return TakenOver(
             tuple(name.decode() for name in fallen),
             tuple(
-                Entry.read(id_, dict(zip(flat[::2], flat[1::2], strict=True)), deliveries)
-                for id_, flat, deliveries in moved
+                Entry.read(id_, dict(zip(flat[::2], flat[1::2], strict=True)), counted) for id_, flat, counted in moved
             ),
         )
 

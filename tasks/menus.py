@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Annotated, Final, NamedTuple
 
@@ -96,10 +96,9 @@ class _CacheClearedData(msgspec.Struct):
 
 
 class _WarmData(msgspec.Struct):
-    """A wish that all menus be warmed; a step of the walk that does it (``place``); or ``users`` to be warmed."""
+    """A step of the walk over all users, from ``place`` on; without one, the wish that somebody walks."""
 
     place: str | None = None
-    users: tuple[UserId, ...] = ()
 
 
 def follow(ours: Clients, received: Sequence[Received]) -> Effects:
@@ -115,16 +114,14 @@ follow_users = event_task("menus.follow_users")(follow)
 
 
 def walk(ours: Clients, received: Sequence[Received]) -> Effects:
-    """Begin the walk over all users, once for all who ask; take it on; or warm the menus of users that are named."""
-    said = [(one.event.id, read_data(one.event, _WarmData)) for one in received]
+    """Take the walk over all users on; or begin one, once for all who wish it."""
+    said = [(one.event.id, read_data(one.event, _WarmData).place) for one in received]
     effects = Effects()
-    for cause, data in said:
-        if data.place is not None:
-            effects.extend(_walk(ours, data.place, cause=cause))
-    for users in _chunks([user_id for _, data in said for user_id in data.users]):
-        _warm(ours, users)
-    if asking := [cause for cause, data in said if data.place is None and not data.users]:
-        effects.extend(_beginning(ours, cause=asking[0]))
+    for cause, place in said:
+        if place is not None:
+            effects.extend(_walk(ours, place, cause=cause))
+    if wishes := [cause for cause, place in said if place is None]:
+        effects.extend(_beginning(ours, cause=wishes[0]))
     return effects
 
 
@@ -187,13 +184,6 @@ def _step(ours: Clients, place: str, *, cause: str) -> Command:
     event = warming_event(ours.settings.keys, {"place": place}, event_id=derived_id(cause, "warm", place))
     into_stream, _ = ours.stream.publishing(event)
     return into_stream
-
-
-def _warm(ours: Clients, user_ids: Iterable[int]) -> None:
-    living = [user for user in ours.users.look_up(user_ids).values() if user.role is not None]
-    effects = Effects()
-    effects.add_for_users(living, ours.menus.writing(living, now=time.time()))
-    ours.stream.apply(effects)
 
 
 class _Said(NamedTuple):

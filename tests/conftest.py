@@ -7,6 +7,7 @@ an administrator.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ from connectbot.embedded import EmbeddedRedis
 from connectbot.errors import EmbeddedRedisError
 from connectbot.redis_client import RedisClient, connect
 from connectbot.settings import Settings
+from tests import markers
 from tests.redis_acl import refusals, with_role, write_users
 
 WITH_ROLES = os.environ.get("CONNECTBOT_TESTS_ACL", "") == "on"
@@ -26,6 +28,17 @@ MORE_RULES = {
     "worker": "~test:* ~begun ~done ~process",  # handlers that write keys of their own
 }
 """What only tests need of the roles, as deploy/redis-acl/README.md tells operators to add theirs."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_private_is_logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Looks, when all tests have run, for what they have planted, in every log that they leave and their own lines."""
+    listener = markers.Listener()
+    logging.getLogger().addHandler(listener)
+    yield
+    logging.getLogger().removeHandler(listener)
+    found = [*listener.heard, *markers.lines_with_markers(tmp_path_factory.getbasetemp().rglob("*.log"))]
+    assert not found, "private data is in the log, at:\n" + "\n".join(found[:50])
 
 
 @pytest.fixture(scope="session")
@@ -80,4 +93,4 @@ def client(redis_url: str, embedded_redis: EmbeddedRedis) -> Iterator[RedisClien
 @pytest.fixture
 def settings(redis_url: str) -> Settings:
     """Settings of an installation on that Redis; ``dataclasses.replace`` changes one."""
-    return Settings(redis_url=redis_url)
+    return Settings(redis_url=redis_url, java_service_token=markers.TOKEN)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
 
 from connectbot.child_process import dying_with_us
 from connectbot.clients import Clients
@@ -90,8 +91,12 @@ class Beat:
     def __enter__(self) -> Beat:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.end()
+        if error is not None:
+            print(f"--- {self.log}\n{self.log.read_text(errors='replace')[-20_000:]}")
 
 
 @contextmanager

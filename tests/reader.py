@@ -101,7 +101,7 @@ class Reader:
 
     def _wait_for(self, process: subprocess.Popen[bytes]) -> None:
         try:
-            process.wait(0 if self.alone else 20)  # others would notice an end in disorder, and `check` tell of it
+            process.wait(0 if self.alone else 60)  # others would notice an end in disorder, and `check` tell of it
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -111,7 +111,7 @@ class Reader:
             (lane,) = read_figures(self.redis, Keys(), ["default"]).lanes
             return lane.backlog + lane.delayed
 
-        wait_until(lambda: not waiting(), deadline_seconds=20, what=f"{place}: the effects of all events")
+        wait_until(lambda: not waiting(), deadline_seconds=30, what=f"{place}: the effects of all events")
         dead = DeadLetters(self.redis, Keys(), room=1).find(Selection())
         assert [letter.summary() for letter in dead] == [], place
 

@@ -23,8 +23,9 @@ from typing import Final
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Batch, Entry
-from connectbot.errors import FenceLost, MalformedEvent, RedisUnavailable
+from connectbot.errors import FenceLost, RedisUnavailable
 from connectbot.log import about
+from worker.burial import burial
 from worker.orders import End, Pool, open_orders
 from worker.planning import MOST_DEATHS, Order, Planner
 from worker.pulse import pulses
@@ -261,7 +262,8 @@ class LaneConsumer:
         left = self._stream.redeliver(batch)
         logger.error("a process died over %d entries of lane %s from %s on", len(left), self._lane, batch.first)
         if len(left) == 1 and batch.count == 1 and left[0].deaths >= MOST_DEATHS:
-            self._bury(left[0])
+            effects = burial(self._clients, left[0], lane=self._lane, consumer=self._name)
+            self._stream.commit(self._lane, self._name, [left[0].id], effects)
         else:
             self._hand_out_again(left)
 
@@ -270,44 +272,7 @@ class LaneConsumer:
             if self._stream.pending(self._lane, self._name, limit=1, first=batch.first, last=batch.last):
                 self._settle_crashed(batch)
 
-    def _bury(self, entry: Entry) -> None:
-        with about(event_id=_event_id(entry), attempt=entry.attempts + entry.deaths):
-            logger.error("entry %s becomes a dead letter: its process died %d times", entry.id, entry.deaths)
-        effects = Effects()
-        effects.add(
-            self._stream.burying(
-                self._lane,
-                entry,
-                reason="killed_its_process",
-                error=f"the process that worked on it died or took too long, {entry.deaths} times",
-                attempts=entry.attempts + entry.deaths,
-            )
-        )
-        if self._clients.tracer:
-            self._note_death(effects, entry)
-        self._stream.commit(self._lane, self._name, [entry.id], effects)
-
-    def _note_death(self, effects: Effects, entry: Entry) -> None:
-        told = self._clients.tracer.working(
-            _event_id(entry),
-            entry,
-            lane=self._lane,
-            consumer=self._name,
-            end="dead",
-            reason="killed_its_process",
-            attempts=entry.attempts + entry.deaths,
-            deliveries=entry.deliveries - 1,  # the last one was for us, to bury it
-        )
-        effects.add(*told)
-
     def _pause(self, seconds: float) -> None:
         with self._changed:
             if not self._stopping:
                 self._changed.wait(seconds)
-
-
-def _event_id(entry: Entry) -> str:
-    try:
-        return entry.event().id
-    except MalformedEvent:
-        return ""

@@ -1,4 +1,4 @@
-"""The lines of Celery, of redbeat and of the worker's own code, in one form (Celery: the signal ``setup_logging``)."""
+"""The lines of Celery, of redbeat, of Flower and of the worker's own code, in one form."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import logging.config
 from collections.abc import MutableMapping
 from typing import Any, Final
 
+import click
 from celery._state import get_current_task
 from celery.app import trace
-from celery.signals import setup_logging
+from celery.signals import import_modules, setup_logging
+from celery.worker.consumer import consumer
 
 from connectbot import log
 from connectbot.settings import Settings
@@ -21,6 +23,12 @@ ABOUT_ORDERS: Final = ("celery.worker.strategy", "celery.app.trace")
 
 # As Celery has them, but without what the task has returned: that may be anybody's data.
 trace.LOG_SUCCESS = "Task %(name)s[%(id)s] succeeded in %(runtime)ss"
+
+# As Celery has them, but with the size of a message in place of what it says; its headers quote the arguments.
+_strange: Any = consumer
+_strange.dump_body = lambda message, _body: f"{len(message.body)} bytes"
+_strange.UNKNOWN_TASK_ERROR = "There is no task %s here: a message of %s is discarded.%.0s%.0s"
+_strange.MESSAGE_REPORT = "{0}, {1}"
 
 
 class WithoutOrders(logging.Filter):
@@ -54,7 +62,7 @@ def name_task(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mut
 
 
 @setup_logging.connect
-def configure(loglevel: int, logfile: str | None, **_: Any) -> None:
+def configure(loglevel: int, logfile: str | None = None, **_: Any) -> None:
     """Celery begins to log, at ``loglevel``, to ``logfile`` or standard error."""
     settings = Settings.load()
     logging.config.dictConfig(
@@ -65,3 +73,11 @@ def configure(loglevel: int, logfile: str | None, **_: Any) -> None:
         logging.getLogger(name).addFilter(orders)
     # At DEBUG, Celery's pool writes the arguments of every task, and those of matching.request name employees.
     logging.getLogger("celery.pool").setLevel(logging.INFO)
+
+
+@import_modules.connect
+def configure_flower(**_: Any) -> None:
+    """Flower has its own way to log, and sends no signal of it; but as its last step it has Celery import the tasks."""
+    command = click.get_current_context(silent=True)
+    if command is not None and command.info_name == "flower":
+        configure(logging.getLogger().level)  # as ``--logging`` and ``--debug`` say

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from celery.worker.consumer import Consumer
@@ -28,12 +29,21 @@ class SteadyConsumer(Consumer):
     def ensure_connected(self, conn: Any) -> Any:
         """Wait until the broker answers. Celery itself says at every try that it does not."""
         conn.ensure_connection(self._tell_once, None, callback=maybe_shutdown)
-        self._is_away = False
         return super().ensure_connected(conn)
 
-    def _tell_once(self, error: Exception, _pause_seconds: float) -> None:
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """The broker answers, but with a refusal (``-READONLY``): Celery tries again at once, and so on."""
+        self._tell_once(exc, LONGEST_PAUSE_SECONDS)
+        time.sleep(LONGEST_PAUSE_SECONDS)
+
+    def on_ready(self) -> None:
+        """Tasks can come again."""
+        self._is_away = False
+        super().on_ready()
+
+    def _tell_once(self, error: Exception, pause_seconds: float) -> None:
         if not self._is_away:
-            logger.warning("the broker is away, and asked every %g s: %s", LONGEST_PAUSE_SECONDS, error)
+            logger.warning("the broker is away, and asked every %g s: %s", pause_seconds, error)
         self._is_away = True
 
 

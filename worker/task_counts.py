@@ -55,7 +55,7 @@ class CountedTask(Task):  # type: ignore[type-arg]  # generic for type checkers 
     """The base class of every task of the app (Celery: ``task_cls``)."""
 
     abstract = True
-    Request = "worker.task_counts:CountedRequest"
+    Request = "worker.brief_request:BriefRequest"
 
 
 @task_received.connect

@@ -3,7 +3,7 @@
 -- KEYS  1 stream of events   2 fences of the lane (hash)
 -- ARGV  1 lane   2 heir   3 prefix of lease keys   4 most entries to move
 -- Returns two lists: the consumers whose fence fell in this call; the entries moved, each as
--- {id, {field, value, ...}, number of deliveries}, the delivery to the heir counted.
+-- {id, {field, value, ...}, number that Redis keeps with it}, one more now for the delivery to the heir.
 --
 -- Taking the fence away comes first: from then on the dead one's commits are refused, even if only a part of
 -- its entries could be moved in this call. What remains is found by the next call, through the group itself.
@@ -14,10 +14,10 @@ local fallen, moved = {}, {}
 local function move(name)
   local pending = redis.call("XPENDING", KEYS[1], lane, "-", "+", room, name)
   for _, row in ipairs(pending) do
-    local id, deliveries = row[1], row[4] + 1
+    local id, counted = row[1], row[4] + 1
     local entry = redis.call("XCLAIM", KEYS[1], lane, heir, 0, id)[1]
     if entry then
-      moved[#moved + 1] = {entry[1], entry[2], deliveries}
+      moved[#moved + 1] = {entry[1], entry[2], counted}
     else
       redis.call("XACK", KEYS[1], lane, id) -- deleted from the stream by somebody: nothing is left to do
     end

@@ -66,7 +66,9 @@ class Inline:
         ids = stream.pending(self.lane, CONSUMER, limit=MOST_ENTRIES)
         if not ids:
             return 0
-        batch = Batch(self.lane, CONSUMER, (), ids[0], ids[-1], len(ids), tuple(ids))
+        batch = Batch(
+            lane=self.lane, consumer=CONSUMER, types=(), first=ids[0], last=ids[-1], count=len(ids), ids=tuple(ids)
+        )
         return task(**msgspec.to_builtins(batch))
 
     def newest(self) -> Event:

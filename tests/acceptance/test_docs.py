@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import click
 import pytest
 
 from connectbot.embedded import free_port
@@ -34,6 +35,7 @@ from connectbot.redis_server import find_server
 from tests.documents import PAGES, Block, blocks, prose
 from tests.reader import GIVEN, RUN, Reader
 from tests.support import ROOT, wait_until
+from worker.cli import connectbot
 
 NOT_RUN: Final = {"needs Docker": 2}
 """Why blocks are not run, and how many for each reason: one more has to be entered here."""
@@ -179,3 +181,24 @@ def test_what_is_not_run_is_counted() -> None:
 def test_what_is_given_is_known() -> None:
     notes = {block.note for block in every_block() if block.note}
     assert all(note.startswith("not run: ") or note.removeprefix("given: ") in GIVEN for note in notes)
+
+
+IN_PASSING: Final = [
+    (page, words)
+    for page in PAGES
+    for words in re.findall(r"`(?:\.venv/bin/)?(connectbot [^`]+|make [a-z]+)`", prose(page))
+]
+
+
+@pytest.mark.parametrize(("page", "words"), IN_PASSING, ids=lambda value: getattr(value, "name", value))
+def test_what_is_named_in_passing_exists(page: Path, words: str) -> None:
+    program, *rest = words.split()
+    if program == "make":
+        assert f"\n{rest[0]}:" in (ROOT / "Makefile").read_text()
+        return
+    command: click.Command = connectbot
+    for word in rest:
+        if word.startswith("-"):
+            assert any(word in parameter.opts for parameter in command.get_params(click.Context(command)))
+        elif isinstance(command, click.Group):
+            command = command.commands[word]

@@ -43,6 +43,18 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     assert [found for style in styles for found in re.findall(r"(?:@import|url\()\s*[\"']?https?://[^)]*", style)] == []
 
 
+def test_no_list_table_or_block_is_shown_as_a_paragraph(site: Path) -> None:
+    """Python-Markdown wants an empty line before each, and four spaces where they are part of a list."""
+    torn = [
+        f"{page.name}: {line.strip()}"
+        for page in site.rglob("*.html")
+        for paragraph in re.findall(r"<p>(.*?)</p>", page.read_text(), re.DOTALL)
+        for line in paragraph.splitlines()
+        if re.match(r"\s*(?:\||```|\d+\. |- )", line)
+    ]
+    assert torn == []
+
+
 def test_the_table_of_settings_is_that_of_the_code(site: Path) -> None:
     rows = re.findall(r"<tr>\n<td>(.*)</td>\n<td>(.*)</td>\n</tr>", (site / "reference" / "settings.html").read_text())
     plain = [tuple(html.unescape(re.sub(r"<[^>]+>", "", cell)) for cell in row) for row in rows]

@@ -100,6 +100,16 @@ def test_the_same_work_takes_the_same_commands_however_much_is_stored(ours: Clie
     assert {name: counts for name, counts in grown_by.items() if counts[1] > counts[0] + len(SOME) / 2} == {}
 
 
+def test_a_burst_about_one_user_is_one_rebuild(ours: Clients, client: RedisClient) -> None:
+    ours.stream.register(LANE, "a", lease_seconds=60)
+    hear(ours, "user.created", 7)
+    client.config_resetstat()
+    hear(ours, "user.updated", *[7] * 500)
+    stats = client.info("commandstats")
+    assert stats["cmdstat_set"]["calls"] == len(ours.settings.warm_menus)
+    assert stats["cmdstat_hset"]["calls"] == 1
+
+
 def commands(client: RedisClient, monitor: Iterator[dict[str, str]]) -> list[list[str]]:
     """What MONITOR has seen up to now."""
     client.echo("seen")

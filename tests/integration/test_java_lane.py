@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,6 @@ from tasks.base import BatchRun, Work
 from tasks.matching_deadline import known_deadline_of
 from tests.integration.test_java_client import SWITCHES
 from tests.support import ROOT, Worker, wait_until
-from worker.app import app
 
 IMPATIENT: dict[str, Any] = {
     "breaker_minimum_number_of_calls": 4,
@@ -411,46 +410,3 @@ def test_killed_workers_leave_each_request_answered_once(
     calls = service.calls.shown()["calls"]
     assert len(calls) == jobs, "repeated calls bear the same key"
     assert all(ours.temp_data.get("matching_results", f"r{number}") for number in range(jobs))
-
-
-# --- nothing private in a log ---------------------------------------------------------------------------------------
-
-MARKERS = ("MARKER_TOKEN", "MARKER DEPARTMENT", "MARKER INTEREST", "MARKER PREFERENCE", "MARKER NAME")
-
-
-def private_employees() -> Sequence[dict[str, Any]]:
-    secret = {"department": "MARKER DEPARTMENT", "interests": ["MARKER INTEREST"], "name": "MARKER NAME"}
-    return [{"id": id_, **secret, "preferences": {"a": "MARKER PREFERENCE"}} for id_ in (1, 2)]
-
-
-def test_no_token_and_nothing_about_an_employee_is_logged_at_any_level(
-    ours: Clients, settings: Settings, service: MatchingService, tmp_path: Path
-) -> None:
-    calm: dict[str, Any] = {"java_service_timeout_seconds": 1, "breaker_minimum_number_of_calls": 10_000}
-    settings = replace(settings, java_service_token="MARKER_TOKEN", **calm)
-    arguments = ["--concurrency=1", "--loglevel=DEBUG"]
-    with Worker(settings, tmp_path, lanes=["java"], arguments=arguments) as worker:
-        worker.wait_ready()
-        for number, switches in enumerate(({}, {"status": 422}, {"wrong_json": True}, {"status": 503}, {"half": True})):
-            service.reset()
-            service.switch(**switches)
-            ask(ours, number, users=[1, 2], employees=private_employees(), type=f"t{number}")
-            payload = {"interest": "MARKER INTEREST", "employees": private_employees()}
-            data = {"operation": "coffee_interest", "payload": payload, "idempotency_key": f"k{number}"}
-            ours.publisher.publish_microservice_event("java", "java.forward", data)
-            calls = 2 * (number + 1)
-            wait_until(
-                lambda: service.calls.shown()["requests"] >= calls,  # noqa: B023
-                deadline_seconds=20,
-                what=f"{calls} calls",
-            )
-        app.set_current()
-        app.conf.broker_url = settings.broker_url
-        with app.connection_for_write(settings.broker_url) as connection:
-            matching.request.apply_async(
-                ([1, 2], "direct"), {"employees": private_employees()}, connection=connection, queue="java"
-            )
-        wait_until(lambda: "direct" in str(told(ours, "matching.request")), deadline_seconds=20, what="the direct task")
-    log = worker.log.read_text()
-    assert len(log) > 1000
-    assert [marker for marker in MARKERS if marker in log] == []

@@ -92,7 +92,7 @@ def test_a_server_that_became_a_replica_is_left_at_once(
     ours.redis.ping()  # on a connection of its own: the server has closed those it had
     for refused in (
         lambda: ours.stream.publish([event], room=10),  # a script: Redis 6.2 wraps the reason in words of its own
-        lambda: ours.cache.set("a", "b", None),
+        lambda: ours.cache.set("menu:user:7:main", "b", None),
         lambda: ours.stream.register("default", "me", lease_seconds=1),
     ):
         with pytest.raises(RedisUnavailable):
@@ -112,6 +112,6 @@ def test_a_server_that_may_not_write_now_is_unavailable(
         with pytest.raises(RedisUnavailable):
             ours.stream.publish([event], room=10)
         with pytest.raises(RedisUnavailable):
-            ours.cache.set("a", "b", None)
+            ours.cache.set("menu:user:7:main", "b", None)
     finally:
         client.config_set(name, restored)

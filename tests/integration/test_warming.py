@@ -244,14 +244,6 @@ def test_a_step_that_is_repeated_does_no_harm(ours: Clients) -> None:
     assert ours.redis.xpending(ours.settings.keys.events, LANE)["pending"] == 0
 
 
-@pytest.mark.usefixtures("consumer")
-def test_users_that_an_event_names_are_warmed(ours: Clients) -> None:
-    know(ours, [(7, "admin"), (8, "employee"), (9, None)])
-    ours.publisher.publish(new_event("menus.warm", {"users": [7, 9, 10]}, channel="connectbot:global"))
-    work(ours)
-    assert cached(ours, [7, 8, 9, 10]) == [True, False, False, False]
-
-
 def test_a_storm_of_wishes_is_little_work_for_a_worker(ours: Clients, worker: Worker) -> None:
     know(ours, [(user_id, "employee") for user_id in range(MANY)])
     wish(ours, 100)

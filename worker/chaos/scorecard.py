@@ -101,6 +101,7 @@ class Scorecard:
             ("effect after an outage", str(self.outage_to_effect)),
             *((f"  {kind}", str(seconds)) for kind, seconds in self.outages.items()),
             ("pending at the end", str(self.pending)),
+            ("gone with an emptied Redis", f"{self.gone_with_redis:,}"),
         ]
 
     def as_dict(self) -> dict[str, Any]:

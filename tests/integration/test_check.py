@@ -1,0 +1,109 @@
+"""``connectbot check`` and ``connectbot stats``: what is wrong, in a sentence, and what is going on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner, Result
+
+from connectbot.clients import Clients
+from connectbot.diagnosis import Diagnosis
+from connectbot.processes import Process, Processes
+from connectbot.settings import Settings
+from tests.probes import causes
+from tests.support import LANES, ROOT, environment
+from worker.cli import connectbot
+
+
+def run(settings: Settings, *arguments: str) -> Result:
+    return CliRunner().invoke(connectbot, arguments, env=environment(settings))
+
+
+def test_check_says_all_that_is_wrong_and_how_to_help(ours: Clients, settings: Settings) -> None:
+    ours.redis.xadd(settings.keys.dead, {"type": "user.created", "event": "secret-marker"})
+    ours.redis.hset(settings.keys.java_breaker, "state", "open")
+    done = run(settings, "check", "--json")
+    assert done.exit_code == 1, done.stderr
+    told = json.loads(done.stdout)
+    assert told["ok"] is False
+    names = [problem["name"] for problem in told["problems"] if not problem["is_advice"]]
+    assert names == ["no_consumer", "no_consumer", "dead_letters", "breaker_open"]
+    assert all(problem["cause"].endswith(".") and problem["remedy"].endswith(".") for problem in told["problems"])
+    assert "secret-marker" not in done.stdout
+    shown = run(settings, "check")
+    assert shown.exit_code == 1
+    assert "No worker serves lane java. Start one: celery -A worker worker -Q java." in shown.stdout
+
+
+def test_check_is_content_when_all_is_well(settings: Settings, ours: Clients) -> None:
+    for lane in LANES:
+        ours.stream.register(lane, f"{lane}.somebody", lease_seconds=60)
+    ours.redis.set(settings.keys.last_tick, repr(time.time()))
+    done = run(settings, "check", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["ok"]) == (0, True)
+    assert "✔ all" in run(settings, "check").stdout
+
+
+def test_check_names_a_backlog_that_grows_or_is_old(
+    settings: Settings, ours: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(count: int) -> None:
+        event = b'{"id":"a","type":"user.login","data":{}}'
+        with ours.redis.pipeline() as pipe:
+            for _ in range(count):
+                pipe.xadd(settings.keys.events, {"event": event})
+            pipe.execute()
+
+    ours.stream.register("default", "default.somebody", lease_seconds=60)
+    long_ago = int((time.time() - 90) * 1000)
+    ours.redis.xadd(settings.keys.events, {"event": b"{}"}, id=f"{long_ago}-0")
+    add(999)
+    monkeypatch.setattr("connectbot.diagnosis.time.sleep", lambda _: add(10))
+    found = causes(dataclasses.replace(settings, max_backlog=1100))
+    assert list(found) == ["backlog_full", "backlog_old", "backlog_grows"]
+    assert found["backlog_full"] == "1,000 events wait in lane default; at 1,100 publishing fails."
+    assert "The oldest of 1,000 events in lane default has waited 9" in found["backlog_old"]
+    assert found["backlog_grows"].endswith("1,010 events waiting, 10 more than a second before.")
+
+
+def test_stats_are_printed_once_or_again_and_again(settings: Settings, ours: Clients) -> None:
+    ours.stream.register("default", "default.somebody", lease_seconds=60)
+    env = {**os.environ, **environment(settings), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "worker.cli", "stats", "--watch", "--json", "--interval", "0.2"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        first, second = (json.loads(watching.stdout.readline()) for _ in range(2))
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 0
+    assert second["now"] > first["now"]
+    [default, java] = first["lanes"]
+    assert (default["consumers"], java["consumers"]) == (["default.somebody"], [])
+    assert {"backlog", "lag", "oldest_age_seconds", "effects_per_second", "in_flight", "delayed", "parked"} <= set(java)
+    shown = run(settings, "stats")
+    assert shown.exit_code == 0, shown.stderr
+    for words in ("backlog", "oldest", "parked", "leases", "dead letters", "Java breaker", "beat's last tick", "never"):
+        assert words in shown.stdout, shown.stdout
+
+
+def test_check_names_a_redis_that_is_not_there() -> None:
+    [problem] = Diagnosis(Settings(redis_url="redis://:secret@127.0.0.1:1/0"), LANES).problems()
+    assert problem.name == "redis_away"
+    assert problem.cause == "Redis at redis://127.0.0.1:1/0 cannot be reached: nobody takes the connection."
+
+
+def test_check_names_the_beat_that_hangs(settings: Settings, ours: Clients) -> None:
+    ours.stream.register("default", "default.somebody", lease_seconds=60)
+    ours.redis.set(settings.keys.last_tick, repr(time.time() - 100))
+    assert causes(settings, beat=True)["beat_silent"].endswith(" ago, and no beat runs.")
+    beat = Process(role="beat", name="beat@here", pid=12)
+    Processes(ours.redis, settings.keys).note(beat, now=time.time() - 60)
+    assert "beat beat@here (pid 12) has not been heard of for 60 s" in causes(settings, beat=True)["beat_silent"]
+    Processes(ours.redis, settings.keys).note(beat, now=time.time())
+    assert causes(settings, beat=True)["beat_silent"].endswith(" ago, although a beat runs.")

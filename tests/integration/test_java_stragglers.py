@@ -1,0 +1,87 @@
+"""Calls that take longer than others: they hold nobody back, and none is forgotten."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectbot.clients import Clients
+from connectbot.settings import Settings
+from connectbot.testing.matching_service import MatchingService
+from tests.integration.test_java_lane import ask, completed
+from tests.support import Worker, wait_until
+
+SLOW = 0
+"""Number of the request whose call takes long."""
+
+
+@pytest.fixture
+def service() -> Iterator[MatchingService]:
+    with MatchingService() as service:
+        yield service
+
+
+@pytest.fixture
+def settings(redis_url: str, service: MatchingService, request: pytest.FixtureRequest) -> Settings:
+    made = Settings(redis_url=redis_url, java_service_url=service.url, java_calls_per_process=4)
+    return replace(made, **getattr(request, "param", {}))
+
+
+@pytest.fixture
+def worker(settings: Settings, tmp_path: Path) -> Iterator[Worker]:
+    """A worker of the lane, with one process."""
+    with Worker(settings, tmp_path, lanes=["java"]) as worker:
+        worker.wait_ready()
+        yield worker
+
+
+def begin_slow_call(ours: Clients, service: MatchingService, *, latency_ms: int) -> None:
+    service.switch(latency_ms=latency_ms)
+    ask(ours, SLOW)
+    wait_until(lambda: service.calls.shown()["in_flight"] == 1, deadline_seconds=20, what="the slow call")
+    service.switch(latency_ms=0)
+
+
+def answer_others(ours: Clients, many: int) -> None:
+    for number in range(1, many + 1):
+        ask(ours, number)
+    wait_until(lambda: len(completed(ours)) == many, deadline_seconds=20, what="the answers of the others")
+    assert f"r{SLOW}" not in completed(ours)
+
+
+def times_called(service: MatchingService) -> dict[str, Any]:
+    return {call["request_id"]: call["count"] for call in service.calls.shown()["calls"]}
+
+
+def test_a_slow_call_holds_no_other_back(ours: Clients, worker: Worker, service: MatchingService) -> None:
+    begin_slow_call(ours, service, latency_ms=14_000)
+    answer_others(ours, 150)
+
+
+def test_a_worker_that_ends_waits_for_its_slow_calls(ours: Clients, worker: Worker, service: MatchingService) -> None:
+    begin_slow_call(ours, service, latency_ms=4_000)
+    answer_others(ours, 1)
+    worker.terminate()
+    assert f"r{SLOW}" in completed(ours)
+    assert times_called(service) == {"r0": 1, "r1": 1}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"java_service_timeout_seconds": 5, "batch_time_limit_seconds": 1}], indirect=True
+)
+def test_a_slow_call_whose_process_dies_is_made_again(ours: Clients, worker: Worker, service: MatchingService) -> None:
+    begin_slow_call(ours, service, latency_ms=4_000)
+    answer_others(ours, 1)
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(worker.pid)], capture_output=True, text=True, check=True)
+    for pid in found.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    wait_until(lambda: f"r{SLOW}" in completed(ours), deadline_seconds=20, what="the slow request's answer")
+    assert times_called(service) == {"r0": 2, "r1": 1}
+    assert ours.redis.xlen(ours.settings.keys.dead) == 0
