@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def bench(console: Console, *, quick: bool, repeat: int) -> Report:
 
 
 def _warm(count: int, into: Measured) -> None:
-    with tempfile.TemporaryDirectory() as directory, embedded() as server, opened(server.url) as clients:
+    with tempfile.TemporaryDirectory() as directory, _steady() as server, opened(server.url) as clients:
         _seed(clients, count)
         with worker(server, log=Path(directory) / "worker.log") as processes:
             wait_for_worker(clients)
@@ -80,6 +81,14 @@ def _warm(count: int, into: Measured) -> None:
             into.cpu_us.add((processes.cpu_seconds() - used) / count * 1e6)
             into.pss_mib.add(processes.memory().pss_mib)
         check_menus(clients.redis, user_ids(count))
+
+
+@contextmanager
+def _steady() -> Iterator[EmbeddedRedis]:
+    """A Redis that does not rewrite its append-only file meanwhile: it would do so in long runs, and not in short ones."""
+    with embedded() as server, opened(server.url) as clients:
+        clients.redis.config_set("auto-aof-rewrite-percentage", 0)
+        yield server
 
 
 def _seed(clients: Clients, count: int) -> None:
@@ -111,7 +120,7 @@ def _warm_once(server: EmbeddedRedis, clients: Clients, count: int) -> None:
 
 def _django(how: str, count: int, into: Measured) -> None:
     """By django-redis, in a process of its own."""
-    with embedded() as server:
+    with _steady() as server:
         command = [sys.executable, "-m", "benchmarks.apps.django_cache", how, str(count)]
         done = subprocess.run(command, env=dict(environment(server.url)), capture_output=True, text=True, check=True)
     seconds, cpu_seconds = map(float, done.stdout.split())
@@ -121,7 +130,7 @@ def _django(how: str, count: int, into: Measured) -> None:
 
 def _limit(count: int, into: Measured) -> None:
     """As fast as Redis stores the same values with the same lifetime, when nobody has to find users or make menus."""
-    with embedded() as server, opened(server.url) as clients:
+    with _steady() as server, opened(server.url) as clients:
         connection, parts = clients.redis.connection_pool.get_connection(), []
         start, lifetime_ms = menu_start(time.time()), clients.settings.menu_ttl_seconds * 1000
         for at in range(0, count, AT_ONCE):

@@ -91,6 +91,11 @@ class Keys:
         """Sorted set: user id → when the user's cached menus run out, in epoch seconds."""
         return f"{self.namespace}:menus:warm"
 
+    @property
+    def warming_place(self) -> str:
+        """Hash: where an operator's walk over all users is (``place``, ``done``). Lives as long as a menu."""
+        return f"{self.namespace}:menus:warming"
+
     # --- jobs for the Java service ------------------------------------------------------------------
 
     def parked(self, lane: str) -> str:

@@ -67,6 +67,11 @@ class Beat:
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, cwd=log.parent, env=env, stdout=output, stderr=subprocess.STDOUT)
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def is_alive(self) -> bool:
         """Whether it runs."""
         return self._process.poll() is None

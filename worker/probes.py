@@ -64,8 +64,8 @@ class Probes:
 
     def _listen(self, settings: Settings) -> ProbeServer | None:
         pages = {
-            "/livez": lambda: _answer(self.health.why_not_alive()),
-            "/readyz": lambda: _answer(self.health.why_not_ready()),
+            "/livez": lambda: answer(self.health.why_not_alive()),
+            "/readyz": lambda: answer(self.health.why_not_ready()),
             "/metrics": lambda: Answer(*self._metrics.page()),
         }
         try:
@@ -75,7 +75,8 @@ class Probes:
             return None
 
 
-def _answer(reasons: Sequence[str]) -> Answer:
+def answer(reasons: Sequence[str]) -> Answer:
+    """The page of a probe: 200, or 503 with the reasons."""
     body = json.dumps({"ok": not reasons, "reasons": reasons}) + "\n"
     return Answer(body.encode(), 503 if reasons else 200, "application/json")
 

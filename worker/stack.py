@@ -18,8 +18,12 @@ from typing import Final, Self
 from connectbot.child_process import dying_with_us
 from connectbot.embedded import HOST, EmbeddedRedis, free_port
 from connectbot.errors import ConnectBotError
+from connectbot.figures import read_figures
+from connectbot.redis_client import connect
 from connectbot.settings import Settings
+from worker.routing import LANES
 
+POLL_SECONDS: Final = 0.1
 STOP_SECONDS: Final = 10.0
 
 
@@ -119,6 +123,16 @@ class Stack:
         """Raises `ProcessEnded` when a part of the stack has ended by itself."""
         for process in self._processes:
             process.check()
+
+    def wait_for_workers(self) -> None:
+        """Wait until every lane has a worker that takes events. Raises `ProcessEnded`."""
+        client = connect(self.settings.redis_url)
+        try:
+            while not all(lane.consumers for lane in read_figures(client, self.settings.keys, LANES).lanes):
+                self.check()
+                time.sleep(POLL_SECONDS)
+        finally:
+            client.close()
 
     def stop(self) -> None:
         """Stop everything, Redis last."""

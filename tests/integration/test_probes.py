@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import resource
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,8 +22,9 @@ from connectbot.processes import NOTE_SECONDS, Processes
 from connectbot.redis_client import connect, translated_errors
 from connectbot.redis_problems import redis_problems
 from connectbot.settings import Settings
+from tests.failover import Beat
 from tests.probes import GREEN_SECONDS, RED_SECONDS, Probed, causes, probes_of
-from tests.support import LANES, ROOT, Worker, environment, wait_until
+from tests.support import LANES, Worker, wait_until
 from worker.health import STUCK_SECONDS
 
 FAULTY_APP = "tests.faulty_app"
@@ -238,24 +237,6 @@ def _write(url: str, value: bytes) -> None:
 # --- beat ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def beats(settings: Settings, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """Starts beats, and ends them."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start() -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "celery", "-A", "worker", "beat", "--loglevel=INFO"]
-        env = {**os.environ, **environment(settings), "PYTHONPATH": str(ROOT)}
-        with (tmp_path / f"beat{len(started)}.log").open("wb") as log:
-            started.append(subprocess.Popen(command, cwd=tmp_path, env=env, stdout=log, stderr=subprocess.STDOUT))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
 def beat_probes(settings: Settings, pid: int) -> str:
     client = connect(settings.redis_url)
     try:
@@ -265,18 +246,15 @@ def beat_probes(settings: Settings, pid: int) -> str:
     return next((process.probes for process in found if process.pid == pid), "")
 
 
-def test_a_beat_that_ticks_and_one_that_stands_by_are_both_alive(
-    settings: Settings, beats: Callable[[], subprocess.Popen[bytes]]
-) -> None:
-    processes = [beats(), beats()]
-    for process in processes:
-        wait_until(lambda pid=process.pid: beat_probes(settings, pid), deadline_seconds=30, what="a beat's probes")
-    both = [Probed(beat_probes(settings, process.pid)) for process in processes]
-    for probed in both:
-        probed.turns_green("livez")
-        probed.turns_green("readyz")
-        assert 'connectbot_pulse_age_seconds{part="schedule"}' in probed.says("metrics")
-    processes[0].send_signal(signal.SIGTERM)
-    processes[0].wait(30)
-    assert not beat_probes(settings, processes[0].pid), "who ends in good order is not missed"
-    assert both[1].asks("livez") == 200
+def test_a_beat_that_ticks_and_one_that_stands_by_are_both_alive(settings: Settings, tmp_path: Path) -> None:
+    with Beat(settings, tmp_path / "first.log") as first, Beat(settings, tmp_path / "second.log") as second:
+        for beat in (first, second):
+            wait_until(lambda pid=beat.pid: beat_probes(settings, pid), deadline_seconds=30, what="a beat's probes")
+        both = [Probed(beat_probes(settings, beat.pid)) for beat in (first, second)]
+        for probed in both:
+            probed.turns_green("livez")
+            probed.turns_green("readyz")
+            assert 'connectbot_pulse_age_seconds{part="schedule"}' in probed.says("metrics")
+        first.end(signal.SIGTERM)
+        assert not beat_probes(settings, first.pid), "who ends in good order is not missed"
+        assert both[1].asks("livez") == 200

@@ -109,8 +109,7 @@ class _Walk:
 
     def __init__(self, ours: Clients) -> None:
         self._ours = ours
-        # Hash: where the walk over all users is, and how many are done. Lives as long as a menu.
-        self._key = f"{ours.settings.namespace}:menus:warm-all"
+        self._key = ours.settings.keys.warming_place
 
     def pages(self) -> Iterator[menu_warmer.Progress]:
         """Warm page by page, from where an earlier walk was left."""

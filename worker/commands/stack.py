@@ -99,6 +99,7 @@ def up(directory: Path, as_json: bool) -> None:
     )
     try:
         with stack:
+            stack.wait_for_workers()
             _show_addresses(stack, directory, as_json=as_json)
             while True:
                 stack.check()
