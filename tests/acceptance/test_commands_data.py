@@ -19,7 +19,7 @@ from tests.acceptance.command_line import COMMAND, answer, connectbot, environme
 from tests.support import wait_until
 
 MANY = 60_000
-PLACE = "connectbot:menus:warm-all"
+PLACE = "connectbot:menus:warming"
 WARM = "connectbot:menus:warm"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -86,23 +87,32 @@ def roles(ours: Clients) -> dict[int, str]:
     return {user: menu["data"]["role"] for user, menu in found.items() if menu}
 
 
-def consumers(ours: Clients, workers: Sequence[Worker]) -> dict[str, int]:
-    """How many entries each of the workers' consumers holds, by its name (which tells the process)."""
-    found = ours.redis.xinfo_consumers(ours.settings.keys.events, "default")
-    held = {row["name"].decode(): int(row["pending"]) for row in found}
-    return {name: pending for name, pending in held.items() if any(f".{worker.pid}." in name for worker in workers)}
+def consumers(ours: Clients, workers: Sequence[Worker]) -> list[str]:
+    """The consumers of the workers: their names tell the process."""
+    names = [row["name"].decode() for row in ours.redis.xinfo_consumers(ours.settings.keys.events, "default")]
+    return [name for name in names if any(f".{worker.pid}." in name for worker in workers)]
 
 
 def caught_at_work(ours: Clients, workers: Sequence[Worker]) -> bool:
-    """Freeze them, and let them go on again should they have nothing in hand just now."""
+    """Freeze them, and let them go on again should one not be in the middle of its work just now."""
     for worker in workers:
         worker.freeze()
-    held = consumers(ours, workers)
-    if len(held) == len(workers) and all(held.values()):
+    names = consumers(ours, workers)
+    if len(names) == len(workers) and all(is_at_work(ours, name) for name in names):
         return True
     for worker in workers:
         worker.thaw()
     return False
+
+
+def is_at_work(ours: Clients, consumer: str) -> bool:
+    """Whether it holds events that were begun and not committed."""
+    held = ours.stream.pending("default", consumer, limit=EVENTS)
+    if not held:
+        return False
+    entries = ours.redis.xrange(ours.settings.keys.events, held[0], held[-1])
+    events = [json.loads(fields[b"event"])["id"] for id_, fields in entries if id_.decode() in held]
+    return any(ours.redis.hmget(BEGUN, events))
 
 
 def fences(ours: Clients) -> set[str]:
