@@ -85,7 +85,7 @@ def _warm(count: int, into: Measured) -> None:
 
 @contextmanager
 def _steady() -> Iterator[EmbeddedRedis]:
-    """A Redis that does not rewrite its append-only file meanwhile: it would do so in long runs, and not in short ones."""
+    """A Redis that never rewrites its append-only file: it would do so in long runs, and not in short ones."""
     with embedded() as server, opened(server.url) as clients:
         clients.redis.config_set("auto-aof-rewrite-percentage", 0)
         yield server

@@ -77,7 +77,7 @@ class QuickScript:
         except IndexError:
             return self._redis.connection_pool.get_connection()
         try:
-            if connection.can_read():  # nothing was asked: it is out of step
+            if connection.is_connected and connection.can_read():  # nothing was asked: it is out of step
                 connection.disconnect()
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):  # closed by Redis: it connects anew
             connection.disconnect()

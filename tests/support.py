@@ -95,12 +95,8 @@ class Worker:
         assert self._process is not None
         self._process.wait()
 
-    def terminate(self, *, deadline_seconds: float = 75) -> None:
-        """Ask it to finish what it has begun and to end (SIGTERM), and wait for that.
-
-        A job that is just on its way to the pool costs 30 s: billiard's child waits so long for the parent to take
-        note of a result that the parent, shutting down, has given up.
-        """
+    def terminate(self, *, deadline_seconds: float = 30) -> None:
+        """Ask it to finish what it has begun and to end (SIGTERM), and wait for that."""
         assert self._process is not None, "the worker was never started"
         self._process.terminate()
         wait_until(lambda: not self.is_alive(), deadline_seconds=deadline_seconds, what="the worker's end")

@@ -33,10 +33,11 @@ from worker.routing import DEFAULT
 
 logger = logging.getLogger(__name__)
 
-NOTE_SECONDS: Final = 1.0
+NOTE_SECONDS: Final = 0.5
 """How often the bridge notes in Redis that it listens."""
-SHORTEST_GAP_SECONDS: Final = 2.5
-"""Two notes may be that far apart although somebody listened all the time."""
+SHORTEST_GAP_SECONDS: Final = 1.25
+"""Two notes may be that far apart although somebody listened all the time. Redis is given up only later than that
+(ANSWER_TIMEOUT_SECONDS): what was published while it hung, and told to nobody, is in a gap that counts."""
 WAIT_SECONDS: Final = 0.5
 BUSY_MESSAGES: Final = 20
 COLLECTING_SECONDS: Final = 0.01

@@ -25,6 +25,7 @@ from connectbot.testing.matching_service import MatchingService
 from tasks import matching
 from tasks.base import BatchRun, Work
 from tasks.matching_deadline import known_deadline_of
+from tests import markers
 from tests.integration.test_java_client import SWITCHES
 from tests.support import ROOT, Worker, wait_until
 
@@ -46,13 +47,16 @@ def service() -> Iterator[MatchingService]:
 
 @pytest.fixture
 def settings(redis_url: str, service: MatchingService) -> Settings:
-    return Settings(redis_url=redis_url, java_service_url=service.url, java_service_timeout_seconds=2, **IMPATIENT)
+    return Settings(
+        redis_url=redis_url, java_service_url=service.url, java_service_token=markers.TOKEN,
+        java_service_timeout_seconds=2, **IMPATIENT,
+    )  # fmt: skip
 
 
 def ask(ours: Clients, number: int, **changes: Any) -> None:
     """A request of its own people, unless ``changes`` say otherwise."""
     users = [number * 10 + at for at in range(4)]
-    employees = [{"id": id_, "department": f"d{id_ % 2}"} for id_ in users]
+    employees = [markers.person(id_, department=f"d{id_ % 2}") for id_ in users]
     data = {"users": users, "employees": employees, "request_id": f"r{number}", **changes}
     assert ours.publisher.publish_microservice_event("matching", "matching.request", data)
 

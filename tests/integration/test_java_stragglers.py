@@ -15,6 +15,7 @@ import pytest
 from connectbot.clients import Clients
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
+from tests import markers
 from tests.integration.test_java_lane import ask, completed
 from tests.support import Worker, wait_until
 
@@ -30,8 +31,8 @@ def service() -> Iterator[MatchingService]:
 
 @pytest.fixture
 def settings(redis_url: str, service: MatchingService, request: pytest.FixtureRequest) -> Settings:
-    made = Settings(redis_url=redis_url, java_service_url=service.url, java_calls_per_process=4)
-    return replace(made, **getattr(request, "param", {}))
+    made = Settings(redis_url=redis_url, java_service_url=service.url, java_service_token=markers.TOKEN)
+    return replace(made, java_calls_per_process=4, **getattr(request, "param", {}))
 
 
 @pytest.fixture

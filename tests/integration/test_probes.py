@@ -182,7 +182,7 @@ class Quota(Disk):
     """
 
     def fill(self, server: EmbeddedRedis) -> None:
-        size = (server.directory / "appendonly.aof").stat().st_size
+        size = max(file.stat().st_size for file in server.directory.rglob("*.aof"))
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def free(self, server: EmbeddedRedis) -> None:

