@@ -27,7 +27,6 @@ docs: $(READY) ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY) ## measure it beside its peers
-	@test -d benchmarks || { echo "There is nothing to measure with yet: the folder benchmarks/ is still to come."; exit 1; }
 	$(BIN)/python -m benchmarks
 
 # Made anew when what is to be installed has changed. The stamp comes last: an interrupted installation is repeated.

@@ -38,6 +38,7 @@ class QuickScript:
         """Run the script; answers what it returns."""
         connection = self._connection()
         try:
+            self._make_ready(connection)
             return self._run(connection, "EVALSHA", self._sha, len(keys), *keys, *args)
         except exceptions.NoScriptError:  # not run: Redis was started anew, or has never seen it
             return self._run(connection, "EVAL", self._text, len(keys), *keys, *args)
@@ -52,6 +53,7 @@ class QuickScript:
         self._redis.script_load(self._text)
         coming, connection = iter(calls), self._connection()
         try:
+            self._make_ready(connection)
             call = next(coming, None)
             while call:
                 keys, args = call
@@ -73,15 +75,18 @@ class QuickScript:
         if self._process != os.getpid():  # what a parent holds is not for its child
             self._process, self._at_hand = os.getpid(), deque()
         try:
-            connection = self._at_hand.pop()
+            return self._at_hand.pop()
         except IndexError:
             return self._redis.connection_pool.get_connection()
+
+    def _make_ready(self, connection: Any) -> None:
+        """What the pool does, too, before it gives a connection away."""
         try:
             if connection.is_connected and connection.can_read():  # nothing was asked: it is out of step
                 connection.disconnect()
-        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):  # closed by Redis: it connects anew
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):  # closed by Redis
             connection.disconnect()
-        return connection
+        connection.connect()  # unless it is; behind sentinels to whoever is master now
 
     def _release(self, connection: Any) -> None:
         if self._at_hand:
