@@ -28,9 +28,10 @@ Seen = tuple[dict[str, Any], dict[str, bool]]
 
 SMALL: Final = b'{"status": "ok", "pairs": [], "algorithm": "small"}'
 LARGE: Final = b'{"status": "ok", "pairs": [], "algorithm": "large", "meta": "' + b"x" * 10_000_000 + b'"}'
-LARGE_EVERY: Final = 2
+LARGE_EVERY: Final = 10
+"""Two answers of 10 MB a second."""
 THOUSAND: Final = [{"id": at, "department": f"d{at % 7}", "interests": ["x"] * 5} for at in range(1000)]
-FORWARDED: Final = 50
+FORWARDED: Final = 10
 SLOW_EVERY, SLOW_SECONDS, QUICK_SECONDS = 64, 5.0, 0.02
 
 
@@ -74,13 +75,10 @@ def crowd(options: argparse.Namespace) -> Seen:
             _fill(ours, options.jobs)
             with _watching(java, memory):
                 meanwhile = latencies(ours, 100_000, seconds=options.seconds)
-            waiting = ours.redis.xinfo_groups(settings.keys.events)
             seen = {
                 "default_lane_before": before, "default_lane_meanwhile": meanwhile,
                 "java_worker_mib_before": round(memory[0]), "java_worker_mib_most": round(max(memory)),
-                "waiting_in_lane_java_at_the_end": next(one["lag"] for one in waiting if one["name"] == b"java")
-                if "lag" in waiting[0] else ours.redis.xlen(settings.keys.events),
-                "answered_meanwhile": ours.redis.scard(settings.keys.temp_namespace("matching_results")),
+                "answered_of_them": ours.redis.scard(settings.keys.temp_namespace("matching_results")),
                 "redis_mib": round(ours.redis.info("memory")["used_memory"] / 2**20),
                 "dead": ours.redis.xlen(settings.keys.dead),
             }  # fmt: skip
@@ -114,16 +112,17 @@ def slow(options: argparse.Namespace) -> Seen:
         "jobs": options.jobs, "slow_calls": slow_calls, "seconds": round(taken, 1), "seconds_at_best": round(ideal, 1),
         "seconds_if_each_batch_waited": round(slow_calls * SLOW_SECONDS / processes, 1),
     }  # fmt: skip
-    return seen, {"at most twice the best": taken <= 2 * ideal}
+    # The last slow call may begin when all the others are done.
+    return seen, {"at most twice the best, and a slow call": taken <= 2 * ideal + SLOW_SECONDS}
 
 
 def _fill(ours: Clients, jobs: int) -> None:
     publish(ours, 0, users=list(range(1000)), employees=THOUSAND)
-    for number in range(1, jobs):
-        publish(ours, number)
     for number in range(FORWARDED):
         data = {"operation": "secret_coffee", "payload": {"employees": THOUSAND}, "idempotency_key": f"k{number}"}
         ours.publisher.publish_microservice_event("java", "java.forward", data)
+    for number in range(1, jobs):
+        publish(ours, number)
 
 
 def latencies(ours: Clients, first: int, *, seconds: float) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.java_trials outage [--jobs 12000] [--speed 15]
     .venv/bin/python -m benchmarks.java_trials kills [--jobs 1000] [--kills 20] [--seed 1]
-    .venv/bin/python -m benchmarks.java_trials crowd [--jobs 10000] [--seconds 15]
+    .venv/bin/python -m benchmarks.java_trials crowd [--jobs 10000] [--seconds 30]
     .venv/bin/python -m benchmarks.java_trials slow [--jobs 1280]
 
 ``outage``: the service is away for ten minutes of load at 20 jobs a second, on a clock that is sped up, and comes back
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--speed", type=float, default=15.0)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     options.jobs = options.jobs or JOBS[options.trial]

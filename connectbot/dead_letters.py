@@ -26,6 +26,9 @@ AT_ONCE: Final = 20
 """Letters that one step replays or drops: small enough that a step of megabyte events does not hold up Redis."""
 _STEPS_PER_SECOND: Final = 4
 
+_END_OF_TIME_MS: Final = 253_402_300_799_000
+"""The last second of the year 9999: Python knows no later one, Redis does."""
+
 _ID: Final = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
 
 
@@ -87,7 +90,7 @@ class DeadLetter:
     @property
     def died_at(self) -> datetime:
         """When it died, by Redis' clock."""
-        return datetime.fromtimestamp(_order(self.id)[0] / 1000, UTC)
+        return datetime.fromtimestamp(min(_order(self.id)[0], _END_OF_TIME_MS) / 1000, UTC)
 
     def summary(self) -> dict[str, Any]:
         """What may be shown of it in a list: everything but the event itself."""

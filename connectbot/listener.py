@@ -23,6 +23,7 @@ SILENCE_SECONDS: Final = 3.0
 
 _MESSAGES: Final = (b"pmessage", b"message")
 """Both end with the channel and the text."""
+_SUBSCRIBED: Final = (b"psubscribe", b"subscribe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Listener:
         self._wanted = {"PSUBSCRIBE": patterns, "SUBSCRIBE": channels}
         self._ignoring = ignoring
         self._connection: Any = None
+        self._early: list[Message] = []
         self._next_ping = 0.0
         self._unanswered_since: float | None = None
 
@@ -64,7 +66,9 @@ class Listener:
         with translated_errors():
             self._connection = self._pool.get_connection()
         try:
-            self._subscribe()
+            for command, names in self._wanted.items():
+                if names:
+                    self._subscribe(command, names)
         except BaseException:
             self.close()
             raise
@@ -75,11 +79,15 @@ class Listener:
     ) -> None:
         self.close()
 
+    def listen_to(self, *channels: str) -> None:
+        """Hear further channels, too, from now on, and miss nothing of the others meanwhile."""
+        self._subscribe("SUBSCRIBE", channels)
+
     def hear(self, *, wait_seconds: float) -> Heard:
         """What has been published since the last call; waits for the first of it. At most MOST_AT_ONCE messages."""
         with translated_errors():
             self._ping_if_due()
-            if self._connection.can_read(wait_seconds):
+            if self._early or self._connection.can_read(wait_seconds):
                 self._unanswered_since = None
                 return self._drain()
         self._mind_silence()
@@ -93,16 +101,20 @@ class Listener:
 
     # --- inside ---------------------------------------------------------------------------------------
 
-    def _subscribe(self) -> None:
+    def _subscribe(self, command: str, names: Sequence[str]) -> None:
+        """Send it and wait until it is done; what is published meanwhile is for the next look."""
         with translated_errors():
-            for command, names in self._wanted.items():
-                if names:
-                    self._send(command, *names)
-                for _ in names:
-                    self._connection.read_response()
+            self._send(command, *names)
+            missing = len(names)
+            while missing:
+                reply = self._connection.read_response()
+                if reply[0] not in _MESSAGES:
+                    missing -= reply[0] in _SUBSCRIBED
+                elif not reply[-1].endswith(self._ignoring):
+                    self._early.append(Message(reply[-2], reply[-1]))
 
     def _drain(self) -> Heard:
-        messages: list[Message] = []
+        messages, self._early = self._early, []
         ignored = 0
         read, ready, ignoring = self._connection.read_response, self._connection.can_read, self._ignoring
         while ignored + len(messages) < MOST_AT_ONCE and ready(0):

@@ -7,18 +7,19 @@ import time
 from collections import OrderedDict
 from typing import Any, Final
 
+from connectbot import json_text
+
 MOST: Final = 1000
 """Menus that are kept; the one that was asked for the longest ago makes room. A menu takes about 2 KB."""
 
 
 class LocalMenus:
-    """A few menus by user and type, each for ``ttl_seconds``."""
+    """A few menus by user and type, as text: who changes a menu that he was given changes none that is kept."""
 
-    def __init__(self, *, ttl_seconds: float, most: int = MOST) -> None:
-        self._ttl_seconds = ttl_seconds
+    def __init__(self, *, most: int = MOST) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[int, str], tuple[float, dict[str, Any]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, str], tuple[float, str]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -27,17 +28,17 @@ class LocalMenus:
         """What was kept, as v21's record; None when nothing is."""
         key = (user_id, menu_type)
         with self._lock:
-            ends, record = self._kept.get(key, (0.0, {}))
-            if ends < time.monotonic():
+            ends, text = self._kept.get(key, (0.0, ""))
+            if ends <= time.monotonic():
                 return None
             self._kept.move_to_end(key)
-            return record
+        return dict(json_text.loads(text))
 
-    def keep(self, user_id: int, menu_type: str, record: dict[str, Any]) -> None:
-        """Keep a record."""
-        key = (user_id, menu_type)
+    def keep(self, user_id: int, menu_type: str, record: dict[str, Any], *, ttl_seconds: float) -> None:
+        """Keep a record. Raises `TypeError` or `ValueError` when it cannot be written as JSON."""
+        key, text = (user_id, menu_type), json_text.dumps(record)
         with self._lock:
-            self._kept[key] = (time.monotonic() + self._ttl_seconds, record)
+            self._kept[key] = (time.monotonic() + ttl_seconds, text)
             self._kept.move_to_end(key)
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)

@@ -11,9 +11,10 @@ import threading
 import uuid
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, Final
 
-from connectbot.errors import BacklogFull, RedisUnavailable, SpoolUnusable
+from connectbot.errors import BacklogFull, Fault, RedisUnavailable, SpoolUnusable
 from connectbot.keys import Keys
 from connectbot.outage import Outage
 from connectbot.redis_client import Command, RedisClient, translated_errors
@@ -26,6 +27,10 @@ SENDERS_REMEMBERED_SECONDS: Final = 86_400
 """After a longer outage, an event whose publishing it had broken off could come twice."""
 
 _CANNOT_SERVE: Final = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|LOADING)\b")
+
+_WRONG_WORDS: Final = "ERR "
+"""So begin answers against the words of a command; those about a key or a permission have codes of their own."""
+_INTEGERS: Final = range(-(2**63), 2**63)
 
 _logger = logging.getLogger(__name__)
 
@@ -109,7 +114,8 @@ class Outbox:
         """Have some commands carried out together: now, or later and once.
 
         ``event_id`` is that of the event they publish, if they do. ``ref`` names what they are about, for `latest`.
-        ``now`` is in epoch seconds. Raises `BacklogFull`, and `SpoolUnusable` when it can neither send nor keep them.
+        ``now`` is in epoch seconds. Raises `BacklogFull`, `SpoolUnusable` when it can neither send nor keep them, and
+        `Fault` when Redis would never take them.
         """
         sender = self._keys.last_sent(f"{self._process}:{threading.get_ident()}") if event_id else ""
         parcel = Parcel(tuple(commands), sender, event_id)
@@ -118,7 +124,9 @@ class Outbox:
                 return
         else:
             parcel = Parcel(parcel.commands)
-        self._spool.append(_at(parcel, now), now=now, ref=ref)
+        parcel = _at(parcel, now)
+        _require_words(parcel)  # otherwise it would hold up for ever whatever comes after it
+        self._spool.append(parcel, now=now, ref=ref)
         self._outage.look_after()
 
     def latest(self, ref: str) -> tuple[Command, ...]:
@@ -176,6 +184,8 @@ class Outbox:
                 _, refused = self._delivery.deliver([Spooled(0, parcel)])
         except RedisUnavailable:
             return False
+        if refused.startswith(_WRONG_WORDS):
+            raise Fault(f"Redis will never do this: {refused}")
         return not refused
 
     def _note(self, hindrance: str) -> None:
@@ -187,6 +197,13 @@ class Outbox:
 def _at(parcel: Parcel, now: float) -> Parcel:
     """The parcel with times at which things run out, instead of times for which they last from ``now``."""
     return Parcel(tuple(_absolute(command, now) for command in parcel.commands), parcel.sender, parcel.id)
+
+
+def _require_words(parcel: Parcel) -> None:
+    """Raise `Fault` for what is no word of a command to Redis, such as a None that somebody took for a key."""
+    for word in chain.from_iterable(parcel.commands):
+        if not isinstance(word, (bytes, str, float)) and (type(word) is not int or word not in _INTEGERS):
+            raise Fault(f"Redis takes no {type(word).__name__} like this: a key, a type or a time is wrong")
 
 
 def _absolute(command: Command, now: float) -> Command:

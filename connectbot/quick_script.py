@@ -39,9 +39,15 @@ class QuickScript:
         connection = self._connection()
         try:
             self._make_ready(connection)
-            return self._run(connection, "EVALSHA", self._sha, len(keys), *keys, *args)
-        except exceptions.NoScriptError:  # not run: Redis was started anew, or has never seen it
-            return self._run(connection, "EVAL", self._text, len(keys), *keys, *args)
+            try:
+                return self._run(connection, "EVALSHA", self._sha, len(keys), *keys, *args)
+            except exceptions.NoScriptError:  # not run: Redis was started anew, or has never seen it
+                return self._run(connection, "EVAL", self._text, len(keys), *keys, *args)
+        except exceptions.ResponseError:
+            raise
+        except BaseException:  # an answer may be on its way, and would be taken for that to the next call
+            connection.disconnect()
+            raise
         finally:
             self._release(connection)
 
@@ -61,7 +67,7 @@ class QuickScript:
                 following = _tried(coming)
                 yield connection.read_response()
                 call = following()
-        except BaseException:  # an answer may be on its way
+        except BaseException:  # as above; or the caller has had enough
             connection.disconnect()
             raise
         finally:
@@ -86,7 +92,8 @@ class QuickScript:
                 connection.disconnect()
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):  # closed by Redis
             connection.disconnect()
-        connection.connect()  # unless it is; behind sentinels to whoever is master now
+        if not connection.is_connected:
+            connection.connect()  # behind sentinels to whoever is master now
 
     def _release(self, connection: Any) -> None:
         if self._at_hand:

@@ -48,15 +48,16 @@ class RedisAddress:
     @classmethod
     def parse(cls, url: str) -> RedisAddress:
         """Take a URL apart. Raises `SettingsError`, which never shows the URL: it may hold a password."""
-        scheme, parsed, _ = url.partition("://")
-        if not parsed or scheme not in SCHEMES:
+        scheme = url.partition("://")[0]
+        if scheme not in SCHEMES or scheme == url:
             known = ", ".join(f"{name}://" for name in SCHEMES)
-            raise SettingsError(f"the address of Redis begins with {scheme[:20]!r}: it must be one of {known}")
+            raise SettingsError(f"the address of Redis must begin with one of {known}")
         try:
             return _sentinels(url) if scheme == "sentinel" else _server(url, scheme)
-        except ValueError as error:
+        except ValueError:
+            # Not chained: the error quotes parts of the URL.
             raise SettingsError(f"the address of Redis ({scheme}://...) cannot be read: check its ports, "
-                                "its database number and its parameters") from error  # fmt: skip
+                                "its database number and its parameters") from None  # fmt: skip
 
     def login(self) -> dict[str, str]:
         """User and password for Redis, as keywords; only what is set."""

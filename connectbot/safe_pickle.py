@@ -19,6 +19,9 @@ from connectbot.errors import UnreadableValue
 
 MAX_OPERATIONS: Final = 2_000_000
 """One byte of a pickle can make an object of 200: this bounds the memory at some 400 MB, and the time at a second."""
+MAX_ODD_KEYS: Final = 5000
+"""Keys that are neither text nor numbers of usual size may be chosen to have one hash all together: then the time that
+a dict or set takes for them grows with the square of their number, and no other thread runs meanwhile."""
 
 
 def loads(data: bytes) -> object:
@@ -75,6 +78,7 @@ class _Machine:
     stack: list[Any] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
+    odd_keys: int = 0
 
     def run(self, data: bytes) -> object:
         for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
@@ -117,10 +121,24 @@ class _Machine:
         self.top(list).extend(items)
 
     def update_dict(self, items: list[Any]) -> None:
-        self.top(dict).update(_pairs(items))
+        self.top(dict).update(self.pairs(items))
 
     def update_set(self, items: list[Any]) -> None:
-        self.top(set).update(_keys(items))
+        self.top(set).update(self.keys(items))
+
+    def pairs(self, items: list[Any]) -> Iterable[tuple[Any, Any]]:
+        return zip(self.keys(items[::2]), items[1::2], strict=True)
+
+    def keys(self, items: list[Any]) -> list[Any]:
+        """Items that may be hashed: the hash of deeply nested tuples would overflow the interpreter's own stack."""
+        for item in items:
+            if type(item) not in _HASHED_AT_RANDOM and not (type(item) is int and item in _OWN_HASHES):
+                self.odd_keys += 1
+            if type(item) is tuple and tuple in map(type, item):
+                raise UnreadableValue("refused a pickle with tuples of tuples as keys or in sets")
+        if self.odd_keys > MAX_ODD_KEYS:
+            raise UnreadableValue(f"refused a pickle with more than {MAX_ODD_KEYS} keys other than text and numbers")
+        return items
 
     def remember(self, slot: int) -> None:
         self.memo[slot] = self.stack[-1]
@@ -156,17 +174,9 @@ def _values(items: list[Any]) -> list[Any]:
     return items
 
 
-def _keys(items: list[Any]) -> list[Any]:
-    """Items that may be hashed: the hash of deeply nested tuples would overflow the interpreter's own stack."""
-    for item in items:
-        if type(item) is tuple and tuple in map(type, item):
-            raise UnreadableValue("refused a pickle with tuples of tuples as keys or in sets")
-    return items
-
-
-def _pairs(items: list[Any]) -> Iterable[tuple[Any, Any]]:
-    return zip(_keys(items[::2]), items[1::2], strict=True)
-
+_HASHED_AT_RANDOM: Final = (str, bytes)
+_OWN_HASHES: Final = range(-(2**60), 2**60)
+"""The hash of each of these is the number itself (but for -1): no two are the same."""
 
 _WITHOUT_EFFECT = frozenset({"PROTO", "FRAME", "STOP"})
 
@@ -194,12 +204,12 @@ _ACTIONS: Final[dict[str, Callable[[_Machine, Any], None]]] = {
     "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.pop_many(2))),
     "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.pop_many(3))),
     "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
-    "DICT": lambda machine, _: machine.stack.append(dict(_pairs(machine.pop_to_mark()))),
+    "DICT": lambda machine, _: machine.stack.append(dict(machine.pairs(machine.pop_to_mark()))),
     "SETITEM": lambda machine, _: machine.update_dict(machine.pop_many(2)),
     "SETITEMS": lambda machine, _: machine.update_dict(machine.pop_to_mark()),
     "EMPTY_SET": lambda machine, _: machine.stack.append(set()),
     "ADDITEMS": lambda machine, _: machine.update_set(machine.pop_to_mark()),
-    "FROZENSET": lambda machine, _: machine.stack.append(frozenset(_keys(machine.pop_to_mark()))),
+    "FROZENSET": lambda machine, _: machine.stack.append(frozenset(machine.keys(machine.pop_to_mark()))),
     "PUT": lambda machine, slot: machine.remember(slot),
     "BINPUT": lambda machine, slot: machine.remember(slot),
     "LONG_BINPUT": lambda machine, slot: machine.remember(slot),

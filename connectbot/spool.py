@@ -178,5 +178,12 @@ def _open_once(path: str) -> sqlite3.Connection:
     return file
 
 
-_encoder = msgspec.msgpack.Encoder()
+def _plain(word: object) -> str:
+    """Text of a class of its own, such as Django's ``SafeString``, as text."""
+    if isinstance(word, str):
+        return str.__str__(word)
+    raise TypeError(f"{type(word).__name__} is no word of a command to Redis")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _decoder = msgspec.msgpack.Decoder(Parcel)

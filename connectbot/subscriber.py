@@ -105,13 +105,15 @@ class Subscriber:
 
     def _listening(self) -> Listener:
         wanted = frozenset(self._channels)
-        if self._listener is None or wanted != self._listening_to:
-            self._drop_listener()
+        if self._listener is None:
             listener = Listener(self._redis, channels=sorted(wanted), ignoring=_NOTHING)
-            self._listener, self._listening_to = listener.__enter__(), wanted
+            self._listener = listener.__enter__()
             if self._away:
                 _logger.info("the subscriber hears v21's channels again")
             self._away = False
+        elif further := wanted - self._listening_to:
+            self._listener.listen_to(*further)
+        self._listening_to = wanted
         return self._listener
 
     def _note_away(self, error: RedisUnavailable) -> None:

@@ -108,8 +108,8 @@ class Tracer:
         return self._limit > 0
 
     def follows(self, event_id: str) -> bool:
-        """Whether an event is followed."""
-        return _hash(event_id) < self._limit
+        """Whether an event is followed. Never one whose id is so long that its steps would not be small."""
+        return _hash(event_id) < self._limit and len(event_id) <= LONGEST_TEXT
 
     # --- writing --------------------------------------------------------------------------------------
 

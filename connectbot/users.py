@@ -46,12 +46,6 @@ class Users:
             records = self._redis.hmget(self._keys.users, ids)
         return {id_: _parse(id_, record) for id_, record in zip(ids, records, strict=True) if record}
 
-    def scan(self, cursor: int, *, count: int) -> tuple[int, list[KnownUser]]:
-        """About ``count`` users after ``cursor`` (0 = the first), and the next cursor (0 = that was all): HSCAN."""
-        with translated_errors():
-            after, page = self._redis.hscan(self._keys.users, cursor, count=count)
-        return int(after), [_parse(int(id_), record) for id_, record in page.items()]
-
     def remembering(self) -> Column:
         """The command that stores what is known of some users."""
         return Column(("HSET", self._keys.users), (with_id(), RECORD))

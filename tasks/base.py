@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 from celery import shared_task
+from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
 
 from connectbot import ages
@@ -51,7 +52,10 @@ class Received:
 
 Handler: TypeAlias = Callable[[Clients, Sequence[Received]], Effects]
 Farewell: TypeAlias = Callable[[Clients, Received, str], Effects]
-"""Says what else to write when an event becomes a dead letter: called with the event and the reason."""
+"""Says what else to write when an event becomes a dead letter: called with the event and the reason.
+
+It may raise `RedisUnavailable` and nothing else.
+"""
 Deadline: TypeAlias = Callable[[Clients, Received], float | None]
 """Says until when, in epoch seconds, an event is to be finished with: however long it is put aside, it is back then."""
 
@@ -60,29 +64,39 @@ Deadline: TypeAlias = Callable[[Clients, Received], float | None]
 class Work:
     """How one kind of event is worked on.
 
-    ``calls_at_once`` is 0 when a handler takes a whole batch; otherwise it gets events one by one, that many of them
-    in threads at the same time, each committed as soon as it is done. The last ones may end after the task.
+    ``one_by_one``: the handler does not take a whole batch but single events, some of them in threads at the same time
+    (CONNECTBOT_JAVA_CALLS), each committed as soon as it is done. The last ones may end after the task.
     """
 
     handle: Handler
     farewell: Farewell | None = None
-    calls_at_once: int = 0
+    one_by_one: bool = False
     deadline: Deadline | None = None
 
 
 def event_task(
     name: str, *, farewell: Farewell | None = None, one_by_one: bool = False, deadline: Deadline | None = None
 ) -> Callable[[Handler], Any]:
-    """Make a Celery task of a handler. Its only argument is the order for a `Batch`, which the consumer gives."""
+    """Make a Celery task of a handler. Its only argument is the order for a `Batch`, which the consumer gives.
+
+    The consumer finds the `Work` as the task's attribute ``work``.
+    """
 
     def decorate(handle: Handler) -> Any:
-        @shared_task(name=name, ignore_result=True, acks_late=True)
+        work = Work(handle, farewell, one_by_one, deadline)
+        attributes: dict[str, Any] = {"work": work}
+
+        @shared_task(name=name, ignore_result=True, acks_late=True, **attributes)
         def run(**order: Any) -> int:
             batch = msgspec.convert(order, Batch)
             ours = clients_for(batch.lane, batch.consumer)
-            at_once = ours.settings.java_calls_per_process if one_by_one else 0
             with about(task_id=run.request.id, lane=batch.lane):
-                return BatchRun(ours, batch, Work(handle, farewell, at_once, deadline)).run()
+                try:
+                    return BatchRun(ours, batch, work).run()
+                except FenceLost as lost:
+                    logger.warning("batch given up: %s", lost)
+                    # Not done: where only one entry has found another owner, the consumer hands out again what is left.
+                    raise Ignore from lost
 
         return run
 
@@ -101,19 +115,15 @@ class BatchRun:
     def run(self) -> int:
         """Work on the batch. Answers how many of its entries are finished with, in one way or another.
 
-        Raises `RedisUnavailable`; whatever is not committed by then stays pending.
+        Raises `RedisUnavailable` or `FenceLost`; whatever is not committed by then stays pending.
         """
-        try:
-            entries = self._fetch()
-            self._drop_deleted(entries)
-            received = self._decode(entries)
-            if self._work.calls_at_once:
-                self._one_by_one(received)
-            else:
-                self._together(received)
-        except FenceLost as lost:
-            logger.warning("batch given up: %s", lost)
-            return 0
+        entries = self._fetch()
+        self._drop_deleted(entries)
+        received = self._decode(entries)
+        if self._work.one_by_one:
+            self._one_by_one(received)
+        else:
+            self._together(received)
         return len(entries)
 
     def _fetch(self) -> list[Entry]:
@@ -151,7 +161,7 @@ class BatchRun:
     def _one_by_one(self, received: Sequence[Received]) -> None:
         # Each in a copy of the context: what the log lines are about. Suspects are waited for: one may be a culprit.
         jobs = [partial(copy_context().run, self._together, [one]) for one in received]
-        callers(self._work.calls_at_once).work(jobs, to_the_end=bool(self._batch.ids))
+        callers(self._clients.settings.java_calls_per_process).work(jobs, to_the_end=bool(self._batch.ids))
 
     def _together(self, received: Sequence[Received]) -> None:
         if not received:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from connectbot.errors import Later, Never
 from tasks import menus
-from tasks.base import Received
 from tasks.process import clients
 from worker import app
+from worker.routing import DEFAULT
 
 __all__ = ["app"]
 
@@ -79,9 +79,18 @@ POISONS: dict[str, Callable[[], None]] = {
 _cure = menus._APPLY["user.created"]
 
 
-def _poisoned(changes: menus.UserChanges, one: Received) -> None:
+def _finish(one: menus._Said) -> None:
+    """Acknowledge the event's entry, as a process does that is killed for taking too long, and is quicker."""
+    ours = clients()
+    milliseconds, sequence = map(int, one.version.split("-"))
+    ours.redis.xack(ours.settings.keys.events, DEFAULT, f"{milliseconds}-{sequence}")
+
+
+def _poisoned(changes: menus.UserChanges, one: menus._Said) -> None:
     poison = one.event.data.get("poison")
-    if poison:
+    if poison == "finished":
+        _finish(one)
+    elif poison:
         POISONS[poison]()
     _cure(changes, one)
 

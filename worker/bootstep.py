@@ -96,7 +96,7 @@ class OwnPool:
 
     def _receive(self, message: Message) -> None:
         """Called by Celery's own thread, as for a message from the broker."""
-        if self._celery.task_consumer is not None:  # else it has lost its connection, and all begins anew
+        if self._celery.task_consumer is not None:  # else the worker has ended its work
             self._celery.task_consumer.on_message(message)
 
 

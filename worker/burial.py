@@ -9,27 +9,33 @@ from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Entry
 from connectbot.errors import MalformedEvent
+from connectbot.events import Event
 from connectbot.log import about
+from tasks.base import Received
+from worker.planning import Order
 
 logger = logging.getLogger(__name__)
 
 REASON: Final = "killed_its_process"
 
 
-def burial(clients: Clients, entry: Entry, *, lane: str, consumer: str) -> Effects:
-    """The effects to be committed with the entry."""
-    attempts = entry.attempts + entry.deaths
-    with about(event_id=_event_id(entry), attempt=attempts):
+def burial(clients: Clients, entry: Entry, order: Order) -> Effects:
+    """The effects to be committed with the entry, which was alone in the order. Raises `RedisUnavailable`."""
+    event, attempts, lane = _event(entry), entry.attempts + entry.deaths, order.batch.lane
+    event_id, farewell = event.id if event else "", order.task.work.farewell
+    with about(event_id=event_id, attempt=attempts):
         logger.error("entry %s becomes a dead letter: its process died %d times", entry.id, entry.deaths)
     error = f"the process that worked on it died or took too long, {entry.deaths} times"
     effects = Effects()
     effects.add(clients.stream.burying(lane, entry, reason=REASON, error=error, attempts=attempts))
+    if event and farewell:
+        effects.extend(farewell(clients, Received(entry, event), REASON))
     if clients.tracer:
         told = clients.tracer.working(
-            _event_id(entry),
+            event_id,
             entry,
             lane=lane,
-            consumer=consumer,
+            consumer=order.batch.consumer,
             end="dead",
             reason=REASON,
             attempts=attempts,
@@ -39,8 +45,8 @@ def burial(clients: Clients, entry: Entry, *, lane: str, consumer: str) -> Effec
     return effects
 
 
-def _event_id(entry: Entry) -> str:
+def _event(entry: Entry) -> Event | None:
     try:
-        return entry.event().id
+        return entry.event()
     except MalformedEvent:
-        return ""
+        return None

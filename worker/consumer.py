@@ -22,7 +22,7 @@ from typing import Final
 
 from connectbot.clients import Clients
 from connectbot.effects import Effects
-from connectbot.entries import Batch, Entry
+from connectbot.entries import Entry
 from connectbot.errors import FenceLost, RedisUnavailable
 from connectbot.log import about
 from worker.burial import burial
@@ -76,7 +76,7 @@ class LaneConsumer:
         self._in_flight: dict[str, Order] = {}
         self._ended: deque[tuple[Order, End]] = deque()
         self._waiting: deque[Order] = deque()
-        self._stragglers = Stragglers(lane, clients.settings)
+        self._stragglers = Stragglers(clients.settings)
         self._not_left: list[str] = []
         self._next_beat = 0.0
         self._changed = threading.Condition()
@@ -154,6 +154,8 @@ class LaneConsumer:
 
     def _leave(self) -> None:
         self._pulse.hold_lease(seconds=0)
+        for order_id in tuple(self._in_flight):  # an order that Celery has lost would be remembered for ever
+            open_orders.close(order_id, End.FAILED)
         try:
             self._stream.leave(self._lane, self._name)
         except RedisUnavailable:
@@ -230,7 +232,7 @@ class LaneConsumer:
         with self._changed:
             order = self._in_flight.pop(order_id, None)
             if order is not None and end is End.DONE:
-                self._stragglers.note(order.batch)
+                self._stragglers.note(order)
             elif order is not None:
                 self._ended.append((order, end))
             self._changed.notify_all()
@@ -255,22 +257,23 @@ class LaneConsumer:
             order, end = self._ended.popleft()
             if end is End.FAILED:
                 raise _Renounced("a task failed: its batch is handed out again")
-            self._settle_crashed(order.batch)
+            self._settle_crashed(order)
 
-    def _settle_crashed(self, batch: Batch) -> None:
+    def _settle_crashed(self, order: Order) -> None:
         """Hand out again what is left of a batch whose process died; bury an entry that was alone in it."""
-        left = self._stream.redeliver(batch)
+        batch, left = order.batch, self._stream.redeliver(order.batch)
         logger.error("a process died over %d entries of lane %s from %s on", len(left), self._lane, batch.first)
         if len(left) == 1 and batch.count == 1 and left[0].deaths >= MOST_DEATHS:
-            effects = burial(self._clients, left[0], lane=self._lane, consumer=self._name)
+            effects = burial(self._clients, left[0], order)
             self._stream.commit(self._lane, self._name, [left[0].id], effects)
         else:
             self._hand_out_again(left)
 
     def _recall_stragglers(self) -> None:
-        for batch in self._stragglers.overdue():
-            if self._stream.pending(self._lane, self._name, limit=1, first=batch.first, last=batch.last):
-                self._settle_crashed(batch)
+        for order in self._stragglers.overdue():
+            first, last = order.batch.first, order.batch.last
+            if self._stream.pending(self._lane, self._name, limit=1, first=first, last=last):
+                self._settle_crashed(order)
 
     def _pause(self, seconds: float) -> None:
         with self._changed:

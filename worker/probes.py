@@ -11,6 +11,7 @@ from typing import Any, Final
 from celery import bootsteps
 from celery.concurrency.solo import TaskPool as SoloPool
 from celery.signals import worker_shutting_down
+from celery.worker import state
 
 from connectbot.errors import ConnectBotError, SettingsError
 from connectbot.processes import Process
@@ -21,13 +22,14 @@ from tasks.process import clients
 from worker.health import ANSWER_SECONDS, Health, RedisWatch
 from worker.metrics import Metrics
 from worker.probe_server import Answer, ProbeServer
-from worker.pulse import pulses
+from worker.pulse import Pulse, pulses
 from worker.routing import LANES
 
 logger = logging.getLogger(__name__)
 
 OFF: Final = "off"
 CELERY_PART: Final = "event loop of Celery"
+POOL_PART: Final = "pool of processes"
 LOOP_SECONDS: Final = 1.0
 
 
@@ -117,7 +119,7 @@ class WorkerProbes(bootsteps.StartStopStep):
 
 
 class LoopPulse(bootsteps.StartStopStep):
-    """Feels the pulse of Celery's own event loop, by its timer.
+    """Feels the pulse of Celery's own event loop, by its timer, and that of the pool.
 
     A solo pool does its tasks in that loop: how long it stands still says nothing there.
     """
@@ -132,15 +134,42 @@ class LoopPulse(bootsteps.StartStopStep):
         """Celery has a connection: its loop begins, or begins again."""
         if isinstance(parent.pool, SoloPool):
             return
-        pulse = pulses.of(CELERY_PART)
-        pulse.move()
-        self._entry = parent.timer.call_repeatedly(LOOP_SECONDS, pulse.move)
+        loop, pool = pulses.of(CELERY_PART), PoolPulse(parent.pool, pulses.of(POOL_PART))
+        loop.move()
+
+        def feel() -> None:
+            loop.move()
+            pool.feel()
+
+        feel()
+        self._entry = parent.timer.call_repeatedly(LOOP_SECONDS, feel)
 
     def stop(self, parent: Any) -> None:
         """Celery has lost its connection, or shuts down."""
         if self._entry is not None:
             self._entry.cancel()
             self._entry = None
+
+
+class PoolPulse:
+    """Whether the processes of a pool take what they are given.
+
+    One that hangs *in* a task runs into the task's time limit. One that hangs before it has taken its task (stopped,
+    or kept from running) has no limit yet, and the task waits for it alone, although others are idle.
+    """
+
+    def __init__(self, pool: Any, pulse: Pulse) -> None:
+        self._pool = pool
+        self._pulse = pulse
+        self._untaken: set[str] = set()
+
+    def feel(self) -> None:
+        """The pool moves while all its processes are busy, or nothing waits that waited when it last moved."""
+        active = {request.id for request in state.active_requests}
+        waiting = {request.id for request in state.reserved_requests} - active
+        if len(active) >= self._pool.num_processes or not self._untaken & waiting:
+            self._pulse.move()
+            self._untaken = waiting
 
 
 def warn_of_redis(settings: Settings) -> None:

@@ -10,27 +10,25 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from connectbot.entries import Batch
 from connectbot.settings import Settings
-from worker.routing import JAVA
+from worker.planning import Order
 
 
 class Stragglers:
     """Those of one consumer. Safe to use from two threads, one of which notes."""
 
-    def __init__(self, lane: str, settings: Settings) -> None:
-        self._are_possible = lane == JAVA
+    def __init__(self, settings: Settings) -> None:
         # A call waits for its permit, is made, and its effects are written.
         self._patience_seconds = settings.java_service_timeout_seconds + settings.batch_time_limit_seconds
-        self._noted: deque[tuple[float, Batch]] = deque()
+        self._noted: deque[tuple[float, Order]] = deque()
 
-    def note(self, batch: Batch) -> None:
-        """The task of a batch has returned. One that names its entries has waited for all of them."""
-        if self._are_possible and not batch.ids:
-            self._noted.append((time.monotonic() + self._patience_seconds, batch))
+    def note(self, order: Order) -> None:
+        """The task of an order has returned. One whose batch names its entries has waited for all of them."""
+        if order.task.work.one_by_one and not order.batch.ids:
+            self._noted.append((time.monotonic() + self._patience_seconds, order))
 
-    def overdue(self) -> Iterator[Batch]:
-        """The batches whose calls have all had their time, each once."""
+    def overdue(self) -> Iterator[Order]:
+        """The orders whose calls have all had their time, each once."""
         while self._noted and self._noted[0][0] < time.monotonic():
             yield self._noted.popleft()[1]
 

@@ -43,9 +43,10 @@ class PatientDispatcher(EventDispatcher):
         self._news.set()
 
     def _publish_now_and_then(self) -> None:
-        while self._news.wait() and not self._ended:
+        while not self._ended:
+            self._news.wait()
+            self._news.clear()  # before anything else: what comes from here on, even the end, is news again
             time.sleep(INTERVAL_SECONDS)
-            self._news.clear()
             self.flush()
 
 

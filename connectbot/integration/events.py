@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from connectbot.events import ConnectBotEvents
+import msgspec
+
+from connectbot.events import ConnectBotEvents, UserId
 from connectbot.integration.component import Component
 from connectbot.integration.site import default_settings
 from connectbot.publisher import global_event, microservice_event, user_event
@@ -28,8 +30,10 @@ class EventPublisher(Component):
 
     @classmethod
     def publish_user_event(cls, user_id: int, event_type: str, data: Mapping[str, Any] | None = None) -> bool:
-        """Tell what concerns one user."""
-        return cls.site().publish(_named(event_type), lambda keys: user_event(keys, user_id, event_type, data or {}))
+        """Tell what concerns one user. An id as text, which v21 sent as it was, is sent as the number it is."""
+        return cls.site().publish(
+            _named(event_type), lambda keys: user_event(keys, _as_id(user_id), event_type, data or {})
+        )
 
     @classmethod
     def publish_global_event(cls, event_type: str, data: Mapping[str, Any] | None = None) -> bool:
@@ -80,6 +84,10 @@ def publish_cache_cleared(cache_type: str, user_id: int | None = None) -> bool:
     return EventPublisher.publish_global_event(
         ConnectBotEvents.SYSTEM_CACHE_CLEARED, {"cache_type": cache_type, **whose}
     )
+
+
+def _as_id(user_id: object) -> int:
+    return msgspec.convert(user_id, UserId, strict=False)
 
 
 def _named(event_type: str) -> str:

@@ -82,12 +82,12 @@ def _get(site: Site, user_id: int, menu_type: str) -> dict[str, Any] | None:
 
 
 def _set(site: Site, user_id: int, menu: object, menu_type: str, *, timeout: float | None = None) -> bool:
-    now, menus = time.time(), site.clients.menus
-    stored = site.do(
-        _named(user_id, menu_type), lambda: menus.store(user_id, menu_type, menu, now=now, ttl_seconds=timeout)
-    )
+    now, menus, what = time.time(), site.clients.menus, _named(user_id, menu_type)
+    ttl_seconds = site.settings.menu_ttl_seconds if timeout is None else timeout
+    stored = site.do(what, lambda: menus.store(user_id, menu_type, menu, now=now, ttl_seconds=ttl_seconds))
     if not stored and site.outage.now is not None:
-        site.local_menus.keep(user_id, menu_type, menu_record(user_id, menu_type, menu, now=now))
+        record, keep = menu_record(user_id, menu_type, menu, now=now), site.local_menus.keep
+        site.attempt(what, lambda: keep(user_id, menu_type, record, ttl_seconds=ttl_seconds), None)
     return stored
 
 

@@ -55,7 +55,7 @@ class Site:
         self.clients = Clients.open(settings, client=quick)
         self._patient = connect(settings.redis_url)  # for the thread that looks whether Redis is back
         self.codec = CacheCodec(settings.cache_serializer)
-        self.local_menus = LocalMenus(ttl_seconds=settings.menu_ttl_seconds)
+        self.local_menus = LocalMenus()
         self.complaints = Complaints(_logger)
         self.outage = Outage(self._recover)
         self.outbox = self._open_outbox() if settings.spool else None
@@ -96,8 +96,8 @@ class Site:
         event = self.attempt(what, lambda: make(keys), None)
         if event is None:
             return False
-        traced = self.clients.tracer.publishing(event)
-        return self.send(what, lambda: (*stream.publishing(event), *traced), event_id=event.id)
+        traced = self.clients.tracer.publishing
+        return self.send(what, lambda: (*stream.publishing(event), *traced(event)), event_id=event.id)
 
     def send(
         self, what: str, commands: Callable[[], Sequence[Command]], *, event_id: str = "", ref: str | None = None
@@ -164,6 +164,10 @@ class Site:
 
     def _recover(self) -> bool:
         """What the thread of the outage does again and again, until it answers True."""
+        if self.outage.now is not None:
+            # Where one connection was half-open, the others most likely are, too.
+            for client in (self.clients.redis, self._patient):
+                client.connection_pool.disconnect(inuse_connections=False)
         try:
             # Reading may still work where writing does not: only a write tells.
             with translated_errors():
@@ -172,8 +176,6 @@ class Site:
             self.local_menus.clear()
             return self.outbox is None or self.outbox.drain()
         except RedisUnavailable:
-            for client in (self.clients.redis, self._patient):
-                client.connection_pool.disconnect(inuse_connections=False)
             if self.outbox is not None:
                 self.outbox.sync()
             raise

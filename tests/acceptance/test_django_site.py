@@ -283,7 +283,7 @@ def freeze(*arguments):
 type(cache._connections['default']).set = freeze
 call_command('test_redis')
 """
-    done = site.manage("shell", "--no-imports", "-c", freeze, deadline_seconds=10)
+    done = site.manage("shell", "--no-imports", "-c", freeze, deadline_seconds=20)
     assert [line.split()[0] for line in done.stdout.splitlines()[:-1]] == ["BROKEN"] * 4
     assert "no answer within" in done.stdout
     assert "4 of 4 components do not work" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -48,6 +49,9 @@ def test_the_second_beat_goes_on_when_the_first_is_gone(
         assert not [gap for gap in gaps if gap < entry["schedule"] * 0.9], f"{name} ticked twice: {sent}"
     tasks = client.lrange("default", 0, -1)
     assert len(tasks) == len(set(tasks)) >= 3
+    banner, _, lines = standby.log.read_text().partition('\n{"')
+    assert "scheduler -> worker.beat.WatchedScheduler" in banner
+    assert {json.loads(line)["logger"] for line in f'{{"{lines}'.splitlines()} >= {"celery.beat", "worker.probes"}
 
 
 def test_every_scheduled_task_exists() -> None:

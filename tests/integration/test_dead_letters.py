@@ -94,6 +94,13 @@ def test_each_filter_selects(ours: Clients, letters: DeadLetters) -> None:
     assert found(letters, Selection(ids=frozenset([old]), reasons=frozenset(["failed"]))) == []
 
 
+def test_a_letter_from_the_end_of_time_is_shown_and_dropped(ours: Clients, letters: DeadLetters) -> None:
+    id_ = bury(ours, id_=f"{2**64 - 1}-1")
+    (letter,) = letters.find(EVERYTHING)
+    assert letter.summary()["died_at"].startswith("9999")
+    assert letters.drop([id_]) == 1
+
+
 def test_a_long_stream_is_read_page_by_page(
     ours: Clients, letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:

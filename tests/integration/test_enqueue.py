@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -168,4 +169,19 @@ def test_a_worker_killed_in_the_middle_runs_them_all(ours: Clients, settings: Se
         worker.start()
         wait_until(lambda: int(ours.redis.hlen(settings.keys.users)) == 2000, deadline_seconds=60, what="every effect")
         wait_until(lambda: nothing_pending(ours), deadline_seconds=30, what="nothing pending")
+    assert ours.redis.xlen(DEAD) == 0
+
+
+def test_a_task_whose_process_dies_runs_again(ours: Clients, settings: Settings, tmp_path: Path) -> None:
+    """Even one that outlives its batch: the process was at another batch already."""
+    settings = replace(settings, java_service_timeout_seconds=1, batch_time_limit_seconds=5)
+    connectbot.enqueue("slow.work", "a", 3)
+    with Worker(settings, tmp_path, lanes=["default"], app="tests.delivery_app"):
+        wait_until(lambda: ours.redis.lrange("begun", 0, -1) == [b"a"], deadline_seconds=30, what="its beginning")
+        connectbot.enqueue("menus.rebuild", [1])
+        wait_until(lambda: ours.users.look_up([1]), deadline_seconds=20, what="the next batch")
+        os.kill(int(ours.redis.get("process")), signal.SIGKILL)
+        wait_until(lambda: ours.redis.lrange("done", 0, -1) == [b"a"], deadline_seconds=30, what="its end")
+        wait_until(lambda: nothing_pending(ours), deadline_seconds=20, what="nothing pending")
+    assert ours.redis.lrange("begun", 0, -1) == [b"a", b"a"]
     assert ours.redis.xlen(DEAD) == 0

@@ -397,6 +397,13 @@ def test_a_host_that_takes_no_connection_is_not_waited_for(clients: Clients) -> 
                 one.close()
 
 
+def test_a_service_that_does_not_read_is_not_waited_for(clients: Clients) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        client = clients(f"http://127.0.0.1:{deaf.getsockname()[1]}", timeout_seconds=0.3)
+        with pytest.raises(JavaServiceUnavailable):
+            client.forward("secret_coffee", {"more than any buffer takes": "x" * 30_000_000}, idempotency_key="k-1")
+
+
 def test_connecting_may_take_less_than_a_call(clients: Clients) -> None:
     timeout = clients("http://127.0.0.1:1", timeout_seconds=15)._http.connection_pool_kw["timeout"]
     assert (timeout.connect_timeout, timeout.total) == (CONNECT_TIMEOUT_SECONDS, 15)

@@ -86,7 +86,7 @@ class InlineLane:
         self._clients.stream.commit("java", "here", [entry.id for entry in entries if entry not in mine], Effects())
         for entry in mine:
             batch = Batch("java", "here", types, entry.id, entry.id, 1, (entry.id,))
-            work = Work(matching.answer_request, matching.announce_failure, 1, known_deadline_of)
+            work = Work(matching.answer_request, matching.announce_failure, True, known_deadline_of)
             BatchRun(self._clients, batch, work).run()
 
 

@@ -20,6 +20,7 @@ from connectbot.integration import RedisIntegration
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from tests.support import ROOT, environment, wait_until
+from worker.chaos.proxy import Proxy
 
 Facades = Callable[..., RedisIntegration]
 
@@ -122,6 +123,20 @@ def test_menus_are_built_and_remembered_by_the_process(bare: RedisIntegration, e
         "cached_at": pytest.approx(cached["cached_at"], abs=60),
     }
     assert bare.menu_cache.delete_user_menu(8) is False
+    assert bare.menu_cache.get_user_menu(8) is None
+
+
+def test_a_remembered_menu_is_a_copy_and_lives_as_long_as_it_is_to(
+    bare: RedisIntegration, embedded_redis: EmbeddedRedis
+) -> None:
+    embedded_redis.kill()
+    for _ in range(3):
+        menu = bare.menu_builder.build_main_menu(7)
+        assert len(menu["options"]) == 3
+        menu["options"].append({"key": "own"})
+    assert bare.menu_cache.set_user_menu(8, {"test": "data"}, timeout=0) is False
+    assert bare.menu_cache.get_user_menu(8) is None
+    assert bare.menu_cache.set_user_menu(8, {"test": object()}) is False
     assert bare.menu_cache.get_user_menu(8) is None
 
 
@@ -232,6 +247,73 @@ def test_a_full_stream_refuses_and_what_waits_stays(
     client.delete("connectbot:events")
     until_sent(facade)
     assert numbers(client) == [7, 8, 9, 10, 11]
+    facade.close()
+
+
+def test_of_many_connections_that_broke_unheard_only_the_first_is_waited_for(
+    spooled: Settings, embedded_redis: EmbeddedRedis
+) -> None:
+    proxy = Proxy(embedded_redis.port)
+    proxy.start()
+    facade = RedisIntegration(replace(spooled, redis_url=f"redis://127.0.0.1:{proxy.port}/0"))
+    pool = facade._site().clients.redis.connection_pool
+    for connection in [pool.get_connection() for _ in range(4)]:
+        pool.release(connection)
+    proxy.silence()
+    proxy.resume()
+    assert facade.menu_cache.set_user_menu(7, {"test": "data"}) is False
+    wait_until(lambda: facade._site().outage.now is None, deadline_seconds=20, what="Redis to be seen")
+    assert [facade.menu_cache.set_user_menu(user_id, {"test": "data"}) for user_id in range(4)] == [True] * 4
+    facade.close()
+    proxy.stop()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize(
+    "never",
+    [
+        lambda facade: facade.events.publish_global_event(None, {}),
+        lambda facade: facade.events.publish_global_event(True, {}),
+        lambda facade: facade.temp_data.store_temp_data(None, {"a": 1}, namespace="sessions"),
+        lambda facade: facade.temp_data.store_temp_data("k", {"a": 1}, timeout=9.3e15),
+    ],
+)
+def test_what_redis_would_never_take_does_not_hold_up_what_comes_after(
+    never: Callable[[RedisIntegration], bool],
+    is_there: bool,
+    facade: RedisIntegration,
+    embedded_redis: EmbeddedRedis,
+    client: RedisClient,
+) -> None:
+    if not is_there:
+        embedded_redis.kill()
+        assert publish(facade, 0) is True
+    assert never(facade) is False
+    assert publish(facade, 1) is True
+    embedded_redis.start()
+    until_sent(facade)
+    assert numbers(client) == ([1] if is_there else [0, 1])
+
+
+def test_text_of_a_class_of_its_own_is_text(facade: RedisIntegration, embedded_redis: EmbeddedRedis) -> None:
+    class Safe(str):  # such as Django's SafeString
+        __slots__ = ()
+
+    assert facade.temp_data.store_temp_data(Safe("there"), {"a": Safe("b")}) is True
+    embedded_redis.kill()
+    assert facade.temp_data.store_temp_data(Safe("away"), {"a": Safe("b")}) is True
+    assert facade.events.publish_global_event(Safe("user.action.count"), {Safe("number"): Safe("1")}) is True
+    embedded_redis.start()
+    until_sent(facade)
+    assert [facade.temp_data.get_temp_data(key) for key in ("there", "away")] == [{"a": "b"}] * 2
+
+
+@pytest.mark.parametrize("event_type", [None, "\ud800"])
+def test_an_event_that_cannot_be_published_is_answered_false_when_it_is_traced(
+    event_type: Any, spooled: Settings, embedded_redis: EmbeddedRedis
+) -> None:
+    facade = RedisIntegration(replace(spooled, trace="1"))
+    assert facade.events.publish_global_event(event_type, {}) is False
     facade.close()
 
 

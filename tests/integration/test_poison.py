@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 from connectbot.clients import Clients
+from connectbot.entries import Batch
 from connectbot.events import new_event
 from connectbot.settings import Settings
+from tasks import matching
 from tests.support import Worker, wait_until
+from worker.burial import burial
+from worker.planning import Order
 
 NEIGHBOURS = 1000
 REASONS = {
@@ -97,3 +102,32 @@ def test_what_is_put_off_is_tried_again_in_its_own_lane_only(ours: Clients, sett
     assert [fields.get(b"attempts") for fields in tries[:3]] == [None, b"1", b"2"]
     assert {fields[b"lane"] for fields in tries[1:]} == {b"default"}
     assert len({fields[b"event"] for fields in tries}) == 1
+
+
+def test_what_another_process_has_finished_does_not_keep_the_others_waiting(
+    ours: Clients, settings: Settings, tmp_path: Path
+) -> None:
+    """A process that is killed for taking too long may still commit something while the next one is at it."""
+    for id_ in range(3):
+        ours.publisher.publish_global_event("user.created", user(id_, **({"poison": "finished"} if id_ == 0 else {})))
+    with Worker(settings, tmp_path, lanes=["default"], app="tests.poisoned_app"):
+        wait_until(
+            lambda: set(ours.redis.hkeys(settings.keys.users)) == {b"1", b"2"}, deadline_seconds=20, what="the others"
+        )
+        wait_until(
+            lambda: ours.redis.xpending(settings.keys.events, "default")["pending"] == 0,
+            deadline_seconds=20,
+            what="nothing pending",
+        )
+    assert ours.redis.xlen(settings.keys.dead) == 0
+
+
+def test_a_matching_request_that_kills_is_told_to_have_failed(ours: Clients) -> None:
+    ours.publisher.publish_microservice_event("matching", "matching.request", {"users": [1, 2], "request_id": "r"})
+    ours.stream.register("java", "a", lease_seconds=60)
+    (entry,) = ours.stream.read("java", "a", limit=9, wait_seconds=0.01)
+    order = Order(matching.answer, Batch("java", "a", (entry.type,), entry.id, entry.id, 1, (entry.id,)))
+    ours.stream.commit("java", "a", [entry.id], burial(ours, replace(entry, deaths=3), order))
+    assert ours.redis.xlen(ours.settings.keys.dead) == 1
+    _, told = [json.loads(fields[b"event"]) for _, fields in ours.redis.xrange(ours.settings.keys.events)]
+    assert (told["type"], told["data"]) == ("matching.failed", {"request_id": "r", "reason": "killed_its_process"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import resource
 import signal
 import socket
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from connectbot.clients import Clients
 from connectbot.diagnosis import Diagnosis
 from connectbot.embedded import EmbeddedRedis
 from connectbot.errors import RedisUnavailable
+from connectbot.events import new_event
 from connectbot.processes import NOTE_SECONDS, Processes
 from connectbot.redis_client import connect, translated_errors
 from connectbot.redis_problems import redis_problems
@@ -98,6 +101,25 @@ def test_consumers_that_hang_or_are_dead_and_a_blocked_loop_are_named(
         again.turns_green("livez")
         again.turns_green("readyz")
         assert not causes(settings)
+
+
+def test_a_pool_that_takes_nothing_is_named(settings: Settings, ours: Clients, worker: Worker) -> None:
+    """All else moves, and no task has begun whose time limit could end it."""
+    probed = probes_of(settings, "worker")
+    children = [int(pid) for pid in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()]
+    for pid in children:
+        os.kill(pid, signal.SIGSTOP)
+    ours.publisher.publish(new_event("user.created", {"user": {"id": 7}}, channel="connectbot:global"))
+    wait_until(
+        lambda: "the pool of processes has stood still" in probed.says("livez"),
+        deadline_seconds=RED_SECONDS,
+        what="/livez naming the pool",
+    )
+    assert probed.asks("livez") == 503
+    for pid in children:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: ours.menus.get(7, "main"), deadline_seconds=20, what="the effect")
+    probed.turns_green("livez")
 
 
 @pytest.mark.parametrize("how", ["away", "frozen"])

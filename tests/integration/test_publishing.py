@@ -96,6 +96,24 @@ def test_a_redis_that_was_away_is_published_to_when_it_is_back(ours: Clients, em
     assert published(ours) == [1, 3]
 
 
+def test_an_answer_that_comes_too_late_is_nobodys(
+    ours: Clients, embedded_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectbot.redis_client.ANSWER_TIMEOUT_SECONDS", 0.2)
+    hasty = Clients.open(ours.settings)
+    assert hasty.publisher.publish_global_event("test.event", {"nth": 1})
+    embedded_redis.freeze()
+    assert not hasty.publisher.publish_global_event("test.event", {"nth": 2})
+    embedded_redis.thaw()
+    full = EventPublisher(hasty.stream, keys=hasty.settings.keys, room=1)
+    for _ in range(3):
+        with pytest.raises(BacklogFull):
+            full.publish(*some(1))
+        assert hasty.publisher.publish_global_event("test.event", {"nth": 3})
+    hasty.redis.close()
+    hasty.java.close()
+
+
 def test_a_child_never_uses_the_connections_of_its_parent(ours: Clients, redis_url: str) -> None:
     command = [sys.executable, "-c", IN_A_CHILD, redis_url]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from connectbot.clients import Clients
 from connectbot.embedded import EmbeddedRedis
+from connectbot.entries import Batch
 from connectbot.events import new_event
 from connectbot.settings import Settings
 from tests.support import Worker, wait_until
+from worker.consumer import LaneConsumer
+from worker.orders import open_orders
+from worker.routing import ROUTES
 
 EVENTS = 20_000
 
@@ -108,3 +113,24 @@ def test_work_goes_on_after_redis_was_away(
 def _published(ours: Clients) -> bool:
     event = new_event("user.created", {"user": {"id": 100}}, channel="connectbot:global")
     return ours.publisher.publish_global_event(event.type, event.data)
+
+
+class LossyPool:
+    """Loses every order, as Celery does with those that are on their way when its connection breaks."""
+
+    def __init__(self) -> None:
+        self.lost: list[Batch] = []
+
+    def send(self, order_id: str, task: Any, batch: Batch, *, time_limit_seconds: float) -> None:
+        self.lost.append(batch)
+
+
+def test_an_order_that_celery_has_lost_is_not_remembered_for_ever(ours: Clients) -> None:
+    publish_users(ours, 10)
+    pool = LossyPool()
+    consumer = LaneConsumer(ours, lane="default", routes=ROUTES, pool=pool, worker="w", most_in_flight=1)
+    consumer.run()
+    wait_until(lambda: pool.lost, deadline_seconds=20, what="an order")
+    consumer.stop()
+    assert not open_orders._listeners
+    assert pending(ours) == 10

@@ -30,7 +30,7 @@ def settings(redis_url: str, service: MatchingService) -> Settings:
 
 def orders(app: Celery) -> list[str]:
     """Ids of the tasks that the workers are at."""
-    active: dict[str, list[dict[str, Any]]] = app.control.inspect(timeout=1.0).active() or {}
+    active: dict[str, list[dict[str, Any]]] = app.control.inspect(timeout=3.0).active() or {}
     return [task["id"] for tasks in active.values() for task in tasks]
 
 
@@ -46,7 +46,7 @@ def test_its_events_are_handed_out_again(
     with Worker(settings, tmp_path, lanes=["java"]), Celery(broker=settings.broker_url, set_as_current=False) as app:
         data = {"users": USERS, "employees": [{"id": id_} for id_ in USERS], "request_id": "r"}
         assert ours.publisher.publish_microservice_event("matching", "matching.request", data)
-        wait_until(lambda: orders(app), deadline_seconds=30, what="the order")
+        wait_until(lambda: orders(app), deadline_seconds=60, what="the order")
         service.switch(latency_ms=0)
         app.control.revoke(orders(app), terminate=True, signal="SIGKILL")
         wait_until(lambda: completed(ours), deadline_seconds=60, what="the answer")

@@ -63,6 +63,24 @@ def test_each_handler_hears_what_it_asked_for(subscriber: EventSubscriber, facad
     ]
 
 
+def test_a_further_subscription_makes_it_miss_nothing(subscriber: EventSubscriber, facade: RedisIntegration) -> None:
+    heard: Heard = []
+    subscriber.subscribe_to_user_events(7, note(heard, "first"))
+    subscriber.listen_for_messages(0)
+    for number in range(10, 15):
+        facade.events.publish_user_event(7, "user.login", {"n": number})
+        subscriber.subscribe_to_user_events(number, note(heard, "further"))
+        subscriber.listen_for_messages(0)
+        facade.events.publish_user_event(number, "user.login", {"n": number})
+
+    def all_heard() -> bool:
+        subscriber.listen_for_messages(0.05)
+        return len(heard) == 10
+
+    wait_until(all_heard, deadline_seconds=5, what="ten calls")
+    assert sorted(heard, key=repr) == [(name, {"n": n}) for name in ("first", "further") for n in range(10, 15)]
+
+
 def test_a_name_is_no_pattern(subscriber: EventSubscriber, facade: RedisIntegration) -> None:
     heard: Heard = []
     subscriber.subscribe_to_service_events("m*", note(heard, "service"))

@@ -21,6 +21,7 @@ import connectbot.integration as v21
 from connectbot.cache import Cache, CacheCodec
 from connectbot.clients import Clients
 from connectbot.compat import EnhancedRedisManager, RedisManager
+from connectbot.events import decode
 from connectbot.integration import MenuBuilder, MenuCache, RedisIntegration, TempDataManager, redis_integration
 from connectbot.integration.site import default_site
 from connectbot.keys import CacheKeys
@@ -160,6 +161,15 @@ def test_events_are_published_to_the_stream_and_on_their_channel(client: RedisCl
     heard = [json.loads(listener.get_message(timeout=5)["data"]) for _ in range(3)]
     assert heard == [user, everybody, service]
     listener.close()
+
+
+def test_a_user_named_by_text_is_the_same_user(client: RedisClient) -> None:
+    assert redis_integration.events.publish_user_event("7", "user.login", {}) is True  # type: ignore[arg-type]
+    ((_, fields),) = client.xrange("connectbot:events")
+    assert decode(fields[b"event"]).user_id == 7
+    assert redis_integration.events.publish_user_event("me", "user.login", {}) is False  # type: ignore[arg-type]
+    assert redis_integration.events.publish_user_event(2**63, "user.login", {}) is False
+    assert client.xlen("connectbot:events") == 1
 
 
 @pytest.mark.parametrize("data", [{"a": object()}, {"a": "\ud800"}, [1, 2], 5])

@@ -140,11 +140,11 @@ def test_only_so_many_complaints_are_remembered(caplog: pytest.LogCaptureFixture
 
 
 def test_the_menu_that_nobody_asks_for_makes_room() -> None:
-    menus = LocalMenus(ttl_seconds=60, most=3)
+    menus = LocalMenus(most=3)
     for user_id in range(3):
-        menus.keep(user_id, "main", {"n": user_id})
+        menus.keep(user_id, "main", {"n": user_id}, ttl_seconds=60)
     assert menus.get(0, "main") == {"n": 0}
-    menus.keep(3, "main", {"n": 3})
+    menus.keep(3, "main", {"n": 3}, ttl_seconds=60)
     assert menus.get(1, "main") is None
     assert [menus.get(user_id, "main") for user_id in (0, 2, 3)] == [{"n": 0}, {"n": 2}, {"n": 3}]
     menus.forget(0, "main", "missing")
@@ -154,6 +154,6 @@ def test_the_menu_that_nobody_asks_for_makes_room() -> None:
 
 
 def test_a_menu_is_remembered_for_a_while() -> None:
-    menus = LocalMenus(ttl_seconds=-1)
-    menus.keep(7, "main", {})
+    menus = LocalMenus()
+    menus.keep(7, "main", {}, ttl_seconds=-1)
     assert menus.get(7, "main") is None

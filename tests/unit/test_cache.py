@@ -18,7 +18,7 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid1
 
 import pytest
@@ -302,6 +302,32 @@ def test_many_small_objects_cannot_fill_the_memory(monkeypatch: pytest.MonkeyPat
     assert safe_pickle.loads(b"(" + b"]" * 900 + b"l.") == [[]] * 900
     with pytest.raises(UnreadableValue, match="more than 1000 operations"):
         safe_pickle.loads(b"(" + b"]" * 1000 + b"l.")
+
+
+SAME_HASH = 2**61 - 1
+"""Its multiples all have the hash 0 (CPython): a dict of 100,000 of them would take minutes, and all threads wait."""
+
+
+def number(value: int) -> bytes:
+    return pickle.LONG1 + b"\x0c" + value.to_bytes(12, "little")
+
+
+@pytest.mark.parametrize("into", ["a dict", "a dict, one by one", "a set"])
+def test_keys_of_the_same_hash_cannot_take_the_time(into: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safe_pickle, "MAX_ODD_KEYS", 100)
+    begin, add, end = {
+        "a dict": (b"}(", b"%bN", b"u."),
+        "a dict, one by one": (b"}", b"%bNs", b"."),
+        "a set": (b"\x80\x04\x8f(", b"%b", b"\x90."),
+    }[into]
+
+    def pickled(step: int, count: int) -> bytes:
+        return begin + b"".join(add % number(step * nth) for nth in range(1, count + 1)) + end
+
+    assert len(cast(Any, safe_pickle.loads(pickled(1, 10_000)))) == 10_000
+    assert len(cast(Any, safe_pickle.loads(pickled(SAME_HASH, 100)))) == 100
+    with pytest.raises(UnreadableValue, match="more than 100 keys"):
+        safe_pickle.loads(pickled(SAME_HASH, 101))
 
 
 def test_a_huge_slot_of_the_memo_costs_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 
 import kombu
 import pytest
@@ -58,12 +59,15 @@ def test_an_address_is_taken_apart(url: str, address: RedisAddress) -> None:
         f"sentinel://:{SECRET}@h1:1,h2:2/0x/service",
         f"sentinel://:{SECRET}@h1:1/",
         f"sentinel://:{SECRET}@/service",
+        f"redis://:{SECRET}/more@h/0",
+        f"redis://h/0?socket_timeout={SECRET}",
+        f":{SECRET}@h:6379",
     ],
 )
 def test_what_cannot_be_read_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(SettingsError, match="the address of Redis") as refused:
         connect(url)
-    assert "hush" not in str(refused.value)
+    assert "hush" not in "".join(traceback.format_exception(refused.value))
 
 
 @pytest.mark.parametrize(

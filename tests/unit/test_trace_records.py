@@ -128,6 +128,11 @@ def test_a_step_is_small_whatever_the_event_says() -> None:
     assert len(add[-1]) < 2 * LONGEST_TEXT
 
 
+def test_an_event_with_a_huge_id_is_not_followed() -> None:
+    assert Tracer(KEYS, 1.0).follows("x" * LONGEST_TEXT)
+    assert not Tracer(KEYS, 1.0).follows("x" * (LONGEST_TEXT + 1))
+
+
 def test_off_there_is_nothing_to_write() -> None:
     off = Tracer(KEYS, 0.0)
     event = Event(id="one", type="t", data={})

@@ -48,9 +48,10 @@ class Proxy:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.start_server(self._accept, HOST, self.port))
+        server = self._loop.run_until_complete(asyncio.start_server(self._accept, HOST, self.port))
         self._listening.set()
         self._loop.run_forever()
+        server.close()
         for task in (tasks := asyncio.all_tasks(self._loop)):
             task.cancel()
         self._loop.run_until_complete(asyncio.wait(tasks) if tasks else asyncio.sleep(0))
