@@ -87,6 +87,16 @@ class Keys:
         return f"{self.namespace}:users:deleted"
 
     @property
+    def menu_walk(self) -> str:
+        """String: there while a walk over all users' menus goes on, unless it was not heard of for a minute."""
+        return f"{self.namespace}:menus:warm:walk"
+
+    @property
+    def menu_walk_satisfied(self) -> str:
+        """String: there while nobody has asked for another walk since the present one began. Goes with it."""
+        return f"{self.namespace}:menus:warm:walk:satisfied"
+
+    @property
     def warm_menus(self) -> str:
         """Sorted set: user id → when the user's cached menus run out, in epoch seconds."""
         return f"{self.namespace}:menus:warm"
@@ -162,6 +172,11 @@ class Keys:
     def temp_due(self) -> str:
         """Sorted set: namespace and key of temporary data, parted by U+001F → when it expires, in epoch seconds."""
         return f"{self.namespace}:temp:due"
+
+    @property
+    def temp_scan(self) -> str:
+        """String: where the scan for temporary data without an expiry goes on (a cursor of SCAN)."""
+        return f"{self.namespace}:temp:scan"
 
     def temp_namespace(self, namespace: str) -> str:
         """Set of the keys alive in one namespace of temporary data. Goes with its last member."""

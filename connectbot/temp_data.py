@@ -17,7 +17,7 @@ from connectbot import events, json_text, safe_pickle, scan
 from connectbot.cache import Cache
 from connectbot.errors import UnreadableValue
 from connectbot.events import ConnectBotEvents, Event
-from connectbot.keys import CacheKeys, Keys, temp_key, user_namespace
+from connectbot.keys import TEMP_PREFIX, CacheKeys, Keys, temp_key, user_namespace
 from connectbot.redis_client import Command, RedisClient, translated_errors
 from connectbot.scripts import text_of
 
@@ -151,6 +151,23 @@ class TempData:
             )  # fmt: skip
         with translated_errors():
             return int(self._expire_script(keys=[self._keys.temp_due, self._keys.events], args=words))
+
+    def limit_lives(self) -> int:
+        """Let data that was written without an expiry, by v21 or by hand, live as long as new data; answers how much.
+
+        Looks at the next keys of Redis only, some thousand at a call, and goes on from there at the next one.
+        """
+        pattern = f"{scan.literally(self._cache_keys.physical(TEMP_PREFIX))}*"
+        with translated_errors():
+            place = int(self._redis.get(self._keys.temp_scan) or 0)
+            place, found = self._redis.scan(place, match=pattern, count=scan.KEYS_A_STEP)
+            limited = self._limit_script(keys=found, args=[int(self._ttl_seconds * 1000)]) if found else 0
+            self._redis.set(self._keys.temp_scan, place)
+        return int(limited)
+
+    @cached_property
+    def _limit_script(self) -> Any:
+        return self._redis.register_script(text_of("limit_lives"))
 
     @cached_property
     def _expire_script(self) -> Any:

@@ -130,7 +130,7 @@ warm_chunk = event_task("menus.warm_chunk")(walk)
 
 def _beginning(ours: Clients, *, cause: str) -> Effects:
     """Begin a walk, unless one is going on: who asks meanwhile gets one more after it, together with all others."""
-    walking, satisfied = _walk_keys(ours)
+    walking, satisfied = ours.settings.keys.menu_walk, ours.settings.keys.menu_walk_satisfied
     effects = Effects()
     effects.add(("DEL", satisfied))
     effects.add_unless(walking, [_remembering(walking), _step(ours, "", cause=cause)])
@@ -143,7 +143,7 @@ def _walk(ours: Clients, place: str, *, cause: str) -> Effects:
     The menus are written at once, not with the commit. What a page writes is right whoever writes it and however often,
     because Redis reads the users in the same step.
     """
-    walking, satisfied = _walk_keys(ours)
+    walking, satisfied = ours.settings.keys.menu_walk, ours.settings.keys.menu_walk_satisfied
     if not place:
         ours.stream.apply(_only(_remembering(satisfied)))
     place = _walk_on(ours, place)
@@ -167,12 +167,6 @@ def _only(*commands: Command) -> Effects:
     effects = Effects()
     effects.add(*commands)
     return effects
-
-
-def _walk_keys(ours: Clients) -> tuple[str, str]:
-    """Two strings: one is there while a walk goes on, the other while nobody has asked for another since it began."""
-    walk = f"{ours.settings.keys.warm_menus}:walk"
-    return walk, f"{walk}:satisfied"
 
 
 def _remembering(key: str) -> Command:

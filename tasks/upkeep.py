@@ -21,12 +21,14 @@ FORGET_AT_ONCE: Final = 10_000
 
 @shared_task(name="events.upkeep")
 def upkeep() -> int:
-    """Trim the stream below what every lane has finished with, and forget users deleted long ago.
+    """Trim the stream below what every lane has finished with, forget users deleted long ago, and look for temporary
+    data that would stay for ever.
 
     Answers how many entries were removed.
     """
     ours = clients()
     ours.users.forget_deleted(before=time.time() - DELETED_USERS_KEPT_SECONDS, limit=FORGET_AT_ONCE)
+    ours.temp_data.limit_lives()
     return ours.stream.trim(keep=ours.settings.stream_keep)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from connectbot.clients import Clients
 from connectbot.errors import UnreadableValue
+from tasks.upkeep import upkeep
 from tests.support import wait_until
 
 json_data = st.recursive(
@@ -116,3 +117,29 @@ def test_what_is_deleted_is_not_told(ours: Clients) -> None:
     ours.temp_data.delete("user_7", "k")
     assert ours.temp_data.due(now=time.time() + 10, limit=9) == []
     assert ours.temp_data.keys_of("user_7") == []
+
+
+def test_what_was_written_without_an_expiry_gets_one_and_nothing_else_does(
+    ours: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.process._open", lambda _pid: ours)
+    ours.redis.set(":1:temp:forms:by-hand", "x")
+    ours.redis.set(":1:temp:forms:short", "x", px=50_000)
+    ours.redis.set(":1:menu:user:7:main", "x")
+    ours.redis.set("connectbot:else", "x")
+    upkeep()
+    ttl_ms = ours.settings.temp_data_ttl_seconds * 1000
+    assert 0 < ours.redis.pttl(":1:temp:forms:by-hand") <= ttl_ms
+    assert 0 < ours.redis.pttl(":1:temp:forms:short") <= 50_000
+    assert ours.redis.pttl(":1:menu:user:7:main") == ours.redis.pttl("connectbot:else") == -1
+
+
+def test_a_scan_over_many_keys_goes_on_at_the_next_call(ours: Clients) -> None:
+    many = {f":1:temp:forms:{number}": "x" for number in range(5_000)}
+    ours.redis.mset(many)
+    first = ours.temp_data.limit_lives()
+    assert 0 < first < len(many)
+    found = first
+    while int(ours.redis.get(ours.settings.keys.temp_scan)):
+        found += ours.temp_data.limit_lives()
+    assert found == len(many)
