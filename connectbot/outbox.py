@@ -14,6 +14,8 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, Final
 
+import redis
+
 from connectbot.errors import BacklogFull, Fault, RedisUnavailable, SpoolUnusable
 from connectbot.keys import Keys
 from connectbot.outage import Outage
@@ -153,7 +155,7 @@ class Outbox:
                 self._note(refused)
                 if refused:
                     return False
-        except BacklogFull as error:
+        except (BacklogFull, redis.RedisError) as error:
             self._note(str(error))
             return False
         self._note("")

@@ -29,6 +29,8 @@ Command: TypeAlias = tuple[Any, ...]
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 ANSWER_TIMEOUT_SECONDS = 1.5
+"""After so long a Redis that hangs is given up; no command of ours waits for longer. The bridge builds on it
+(``worker.bridge.SHORTEST_GAP_SECONDS`` is less)."""
 HEALTH_CHECK_SECONDS: Final = 30
 """A connection unused for so long is asked (PING) before it is trusted."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -41,6 +41,7 @@ class Subscriber:
         self._channels: dict[str, list[Handler]] = {}
         self._types: dict[str, list[Handler]] = {}
         self._stopped = threading.Event()
+        self._looking = threading.Lock()
         self._listener: Listener | None = None
         self._listening_to: frozenset[str] = frozenset()
         self._away = False
@@ -80,10 +81,11 @@ class Subscriber:
         self._stopped.set()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, once nobody looks at it any more: within a second."""
         self.stop()
-        self._drop_listener()
-        self._redis.close()
+        with self._looking:
+            self._drop_listener()
+            self._redis.close()
 
     # --- inside ---------------------------------------------------------------------------------------
 
@@ -96,12 +98,18 @@ class Subscriber:
             self._stopped.wait(wait_seconds)
             return 0
         try:
-            messages = self._listening().hear(wait_seconds=wait_seconds).messages
+            messages = self._hear(wait_seconds)
         except RedisUnavailable as error:
             self._note_away(error)
             self._stopped.wait(min(wait_seconds, RECONNECT_SECONDS))
             return 0
         return sum(self._handle(message) for message in messages)
+
+    def _hear(self, wait_seconds: float) -> Sequence[Message]:
+        with self._looking:
+            if self._stopped.is_set():  # perhaps by `close`, after which no connection may be opened
+                return ()
+            return self._listening().hear(wait_seconds=wait_seconds).messages
 
     def _listening(self) -> Listener:
         wanted = frozenset(self._channels)

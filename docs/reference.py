@@ -215,7 +215,7 @@ def _handlers(event_type: str) -> list[str]:
 
 def _handler(task: Any) -> Any:
     """The plain function around which `event_task` has put a task."""
-    return inspect.getclosurevars(task.run).nonlocals["handle"]
+    return task.work.handle
 
 
 def _tasks() -> Iterator[tuple[str, str]]:

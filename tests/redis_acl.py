@@ -33,8 +33,9 @@ def write_users(file: Path, *, more: Mapping[str, str] = MappingProxyType({})) -
 
 
 def with_role(url: str, role: str) -> str:
-    """The address of a Redis, for one role."""
-    return url.replace("://", f"://{role}:{password_of(role)}@", 1)
+    """The address of a Redis, for one role in place of any other."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{role}:{password_of(role)}@{rest.rpartition('@')[2]}"
 
 
 def refusals(administrator: RedisClient) -> list[str]:

@@ -262,6 +262,8 @@ class LaneConsumer:
     def _settle_crashed(self, order: Order) -> None:
         """Hand out again what is left of a batch whose process died; bury an entry that was alone in it."""
         batch, left = order.batch, self._stream.redeliver(order.batch)
+        if not left:
+            return
         logger.error("a process died over %d entries of lane %s from %s on", len(left), self._lane, batch.first)
         if len(left) == 1 and batch.count == 1 and left[0].deaths >= MOST_DEATHS:
             effects = burial(self._clients, left[0], order)

@@ -26,7 +26,7 @@ class End(Enum):
     CRASHED = "crashed"
     """The process that worked on it died, or was killed for taking too long: one of the entries may be the cause."""
     FAILED = "failed"
-    """The task raised: Redis was away, most likely."""
+    """The task raised (Redis was away, most likely), gave its batch up, or was revoked."""
 
 
 Listener = Callable[[str, End], None]

@@ -320,6 +320,20 @@ def test_an_event_that_cannot_be_published_is_answered_false_when_it_is_traced(
     facade.close()
 
 
+def test_what_hinders_the_spool_is_told_and_hinders_it_no_longer_than_it_lasts(
+    facade: RedisIntegration, embedded_redis: EmbeddedRedis, client: RedisClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.set("connectbot:events", "no stream")
+    embedded_redis.kill()
+    assert publish(facade, 1) is True
+    embedded_redis.start()
+    wait_until(lambda: "WRONGTYPE" in str(facade.health_check()["spool"]["cause"]), deadline_seconds=20, what="a cause")
+    client.delete("connectbot:events")
+    until_sent(facade)
+    assert numbers(client) == [1]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+
+
 def test_a_spool_that_cannot_be_opened_is_told_and_does_no_harm(
     settings: Settings, tmp_path: Path, embedded_redis: EmbeddedRedis, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -155,6 +156,21 @@ def test_it_hears_again_after_a_restart_of_redis(
     finally:
         subscriber.stop()
         listening.join()
+
+
+def test_it_may_be_closed_while_another_thread_listens(
+    settings: Settings, client: RedisClient, facade: RedisIntegration
+) -> None:
+    facade.events.publish_global_event("system.maintenance", {})
+    before = len(client.client_list())
+    subscriber = EventSubscriber(settings)
+    subscriber.subscribe_to_global_events()
+    with ThreadPoolExecutor(1) as threads:
+        heard = threads.submit(subscriber.listen_for_messages)
+        wait_until(lambda: len(client.client_list()) > before, deadline_seconds=5, what="a connection")
+        subscriber.close()
+        assert heard.result(timeout=5) == 0
+    wait_until(lambda: len(client.client_list()) == before, deadline_seconds=5, what="its end")
 
 
 def test_it_waits_for_a_redis_that_is_not_there_yet_and_honours_its_time(
