@@ -161,7 +161,8 @@ def test_nothing_looks_at_all_that_has_grown(
         )
         seen = commands(client, monitor.listen())
     assert {"SET", "ZADD", "XADD", "HMGET", "EVALSHA"} <= {words[0] for words in seen}
-    assert [words for words in seen if looks_at_all(client, words)] == []
+    # One step of the walk over all keys, of a size that does not grow (see TempData.limit_lives).
+    assert [words[2:] for words in seen if looks_at_all(client, words)] == [["MATCH", ":1:temp:*", "COUNT", "2000"]]
 
 
 @pytest.mark.parametrize(
