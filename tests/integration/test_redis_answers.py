@@ -23,9 +23,9 @@ WORDS = {
     Kind.REDIS_OOM: "used memory > 'maxmemory'",
     Kind.REDIS_LOADING: "the broker is away",
     Kind.REDIS_KILL: "the broker is away",
-    Kind.REDIS_FLUSH: "came back empty, or was flushed",
+    Kind.REDIS_FLUSH: "begins anew",
 }
-"""What the log says of each."""
+"""What the log says of each. Who notices a flush first is chance: the reader, or a task whose fence is gone."""
 
 
 @pytest.fixture
