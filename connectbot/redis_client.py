@@ -182,8 +182,10 @@ def _forget_command(error: exceptions.RedisError) -> None:
 def _says(error: exceptions.ResponseError, *codes: str) -> bool:
     """Whether an answer has one of the codes, by itself or inside what went wrong in a script.
 
-    A script of Redis 6.2 that meets ``-READONLY`` answers ``Error running script (...): ... -READONLY ...``.
+    A script of Redis 6.2 that meets ``-READONLY`` answers ``Error running script (...): ... -READONLY ...``, one that
+    meets ``-NOGROUP`` leaves the dash out: ``Error running script (...): @user_script:28: NOGROUP ...``.
     """
     text = str(error)
     status = getattr(error, "status_code", None)
-    return any(status == code or text.startswith(f"{code} ") or f"-{code} " in text for code in codes)
+    inside = (f"-{code} " in text or f": {code} " in text for code in codes)
+    return status in codes or text.startswith(tuple(f"{code} " for code in codes)) or any(inside)

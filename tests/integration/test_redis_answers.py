@@ -110,12 +110,17 @@ def test_a_consumer_of_a_new_name_is_served_by_new_connections(ours: Clients, mo
     process._consumers.clear()
 
 
-def test_a_group_that_is_gone_is_an_outage(ours: Clients, client: RedisClient) -> None:
+@pytest.mark.parametrize("published", [0, 1], ids=["nothing published since", "published since"])
+def test_a_group_that_is_gone_is_an_outage(ours: Clients, client: RedisClient, published: int) -> None:
     """Reading and working: both begin anew after it, which makes the group again."""
     client.flushall()
+    publish_users(ours, 0, published)  # the stream is there again, its groups are not: Redis says so in other words
     with pytest.raises(RedisUnavailable, match="came back empty"):
         ours.stream.read("default", "me", limit=1, wait_seconds=0.01)
     with pytest.raises(RedisUnavailable, match="came back empty"):
         ours.stream.pending("default", "me", limit=1)
     with pytest.raises(RedisUnavailable, match="came back empty"):
         ours.stream.take_over("default", "me", limit=1)
+    if published:
+        with pytest.raises(RedisUnavailable, match="came back empty"):
+            ours.stream.register("default", "me", lease_seconds=1)
