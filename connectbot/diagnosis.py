@@ -13,7 +13,14 @@ import redis
 
 from connectbot.errors import RedisUnavailable
 from connectbot.figures import LaneFigures, read_figures
-from connectbot.lane_problems import GROWING_FROM, beat_problems, events, lane_problems, other_problems
+from connectbot.lane_problems import (
+    GROWING_FROM,
+    beat_problems,
+    events,
+    lane_problems,
+    other_problems,
+    process_problems,
+)
 from connectbot.processes import Processes
 from connectbot.redis_client import RedisClient, connect, translated_errors
 from connectbot.redis_problems import TAKES_NO_WRITES, Problem, redis_problems
@@ -62,6 +69,7 @@ class Diagnosis:
         for lane in figures.lanes:
             yield from lane_problems(lane, self._settings, seen)
             yield from self._growth(client, lane)
+        yield from process_problems(figures, seen)
         yield from beat_problems(figures, seen)
         yield from other_problems(figures)
 

@@ -67,12 +67,11 @@ class Effects:
 
     def add_unless(self, key: str, commands: Iterable[Command]) -> None:
         """Commands that are left out when ``key`` exists by then; one of them may make it."""
-        given = list(commands)
-        if given:
-            self._words += ("group", key, len(given))
-        for command in given:
-            self._words.append(len(command))
-            self._words += command
+        self._add_group("group", key, list(commands))
+
+    def add_if_it_can_be(self, *commands: Command) -> None:
+        """Commands that nothing depends on: what Redis refuses of them does not hold up the rest."""
+        self._add_group("if it can", "", commands)
 
     def add_for_users(self, users: Sequence[KnownUser], columns: Sequence[Column]) -> None:
         """Commands for users, column by column.
@@ -98,6 +97,13 @@ class Effects:
     def words(self) -> list[Any]:
         """All of it in the form that ``commit.lua`` reads."""
         return self._words
+
+    def _add_group(self, kind: str, key: str, given: Sequence[Command]) -> None:
+        if given:
+            self._words += (kind, key, len(given))
+        for command in given:
+            self._words.append(len(command))
+            self._words += command
 
 
 def _describe(column: Column) -> Iterator[Any]:

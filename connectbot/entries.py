@@ -11,7 +11,7 @@ from connectbot import events
 from connectbot.errors import MalformedEvent
 from connectbot.events import Event
 
-_ID = re.compile(rb"\d{1,14}-\d{1,20}")
+_ID = re.compile(rb"\d{1,20}-\d{1,20}")
 _MILLISECONDS_DIGITS, _SEQUENCE_DIGITS = 14, 20
 
 DEATH: Final = 1_000_000

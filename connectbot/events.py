@@ -94,13 +94,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 
 def new_event(
     event_type: str,
-    data: Mapping[str, Any],
+    data: Mapping[str, Any] | None,
     *,
     channel: str,
     user_id: int | None = None,
     event_id: str | None = None,
 ) -> Event:
-    """An event of now.
+    """An event of now; ``data`` of None is no data.
 
     ``event_id`` defaults to a random one; give it where the same fact must carry the same id whenever it is
     published again.
@@ -108,7 +108,7 @@ def new_event(
     return Event(
         id=event_id or _as_uuid(os.urandom(16), version=4),
         type=event_type,
-        data=dict(data),
+        data=dict(data or {}),
         timestamp=datetime.now(UTC).isoformat(),
         channel=channel,
         user_id=user_id,

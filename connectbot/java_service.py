@@ -23,16 +23,7 @@ from connectbot.service_token import ServiceToken
 from connectbot.settings import Settings
 from connectbot.trace import noting
 
-__all__ = [
-    "OPERATIONS",
-    "Employee",
-    "Health",
-    "JavaService",
-    "MatchingRequest",
-    "MatchingResult",
-    "Operation",
-    "Pair",
-]
+__all__ = ["OPERATIONS", "Employee", "Health", "JavaService", "MatchingRequest", "MatchingResult", "Operation", "Pair"]
 
 CONNECT_TIMEOUT_SECONDS: Final = 3.0
 _CHUNK_BYTES: Final = 64 * 1024
@@ -286,13 +277,19 @@ def _body(operation: Operation, payload: Any) -> bytes:
 def _read(response: urllib3.BaseHTTPResponse, *, limit: int, deadline: float) -> bytearray:
     """The body, of up to ``limit`` bytes, if it is there before ``deadline`` (monotonic seconds)."""
     body = bytearray()
+    # urllib3 would wait for each part as long as for the beginning. Where the server is to close the connection, no
+    # socket is known any more, and it does: such a call may take twice its time.
+    sock = getattr(response.connection, "sock", None)
     try:
-        while chunk := response.read1(_CHUNK_BYTES):
+        while (left := deadline - time.monotonic()) > 0:
+            if sock is not None:
+                sock.settimeout(left)
+            chunk = response.read1(_CHUNK_BYTES)
+            if not chunk:
+                return body
             body += chunk
             if len(body) > limit:
                 raise Failed(ANSWERS["answer_too_large"])
-            if time.monotonic() > deadline:
-                raise Failed(ANSWERS["timeout"])
     except urllib3.exceptions.ProtocolError as error:
         raise Failed(ANSWERS["incomplete_answer"]) from error
-    return body
+    raise Failed(ANSWERS["timeout"])

@@ -74,6 +74,10 @@ class Keys:
         """Sorted set: a worker or beat, as JSON → when it was last heard of, in epoch seconds. Ten minutes."""
         return f"{self.namespace}:processes"
 
+    def standing_still(self, process: str) -> str:
+        """String: the parts of a process that stand still, as a list in JSON. Lives ten seconds."""
+        return f"{self.namespace}:processes:still:{process}"
+
     # --- users and their menus ----------------------------------------------------------------------
 
     @property

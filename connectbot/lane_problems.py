@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from connectbot.circuit_breaker import State
 from connectbot.figures import Figures, LaneFigures
-from connectbot.processes import Seen
+from connectbot.processes import Process, Seen
 from connectbot.redis_problems import FULL_SHARE, Problem
 from connectbot.settings import Settings
 
@@ -50,13 +51,32 @@ def _nobody_consumes(lane: LaneFigures, seen: Sequence[Seen]) -> Problem:
             "no_consumer",
             f"Worker {process.name} (pid {process.pid}) runs, but its consumer of lane {lane.lane} is dead or stuck"
             f"{waiting}.",
-            f"Restart it; http://{process.probes}/livez says what stands still." if process.probes else "Restart it.",
+            _restart(process),
         )
     return Problem(
         "no_consumer",
         f"No worker serves lane {lane.lane}{waiting}.",
         f"Start one: celery -A worker worker -Q {lane.lane}.",
     )
+
+
+def _restart(process: Process) -> str:
+    return f"Restart it; http://{process.probes}/livez says what stands still." if process.probes else "Restart it."
+
+
+def process_problems(figures: Figures, seen: Sequence[Seen]) -> Iterator[Problem]:
+    """Processes that say themselves that a part of them stands still. A lane without any consumer is told elsewhere."""
+    told = {f"lane {lane.lane}" for lane in figures.lanes if not lane.consumers}
+    for one in seen:
+        parts = [part for part in one.still if part not in told]
+        if parts:
+            process = one.process
+            yield Problem(
+                "stands_still",
+                f"{process.role.capitalize()} {process.name} (pid {process.pid}) runs, but its "
+                f"{' and its '.join(parts)} stood still when it was last heard of: what it was given waits.",
+                _restart(process),
+            )
 
 
 def events(number: int) -> str:
@@ -74,19 +94,42 @@ def beat_problems(figures: Figures, seen: Sequence[Seen]) -> Iterator[Problem]:
         return
     if any(lane.lane == "default" and not lane.consumers for lane in figures.lanes):
         return
-    since = "never" if figures.last_tick is None else f"{figures.now - figures.last_tick:.0f} s ago"
     beats = [one for one in seen if one.process.role == "beat"]
+    if any(one.still for one in beats):  # told by `process_problems`
+        return
+    waited = _seconds_to_tick(seen)
+    if waited > BEAT_SILENT_SECONDS:
+        yield _beat_silent(figures, beats)
+    else:
+        yield Problem(
+            "beat_begins",
+            f"The schedule has not ticked in the {waited:.0f} s for which beat and a worker for it have run.",
+            f"Look again in {BEAT_SILENT_SECONDS:.0f} s.",
+            is_advice=True,
+        )
+
+
+def _beat_silent(figures: Figures, beats: Sequence[Seen]) -> Problem:
+    since = "never" if figures.last_tick is None else f"{figures.now - figures.last_tick:.0f} s ago"
     silent = next((one for one in beats if one.is_silent), None)
-    if beats and silent is not None:
+    if silent is not None:
         process = silent.process
         why = f": beat {process.name} (pid {process.pid}) has not been heard of for {silent.silent_seconds:.0f} s"
     else:
         why = ", although a beat runs" if beats else ", and no beat runs"
-    yield Problem(
+    return Problem(
         "beat_silent",
         f"The schedule ticked last {since}{why}." if figures.last_tick else f"The schedule has never ticked{why}.",
         "Restart it; its log says what it waits for." if beats else "Start one: celery -A worker beat.",
     )
+
+
+def _seconds_to_tick(seen: Sequence[Seen]) -> float:
+    """For how long there have been both: a beat, and a worker of the lane ``default``, which does what it sends."""
+    living = [one for one in seen if not one.is_silent]
+    beats = [one.age_seconds for one in living if one.process.role == "beat"]
+    workers = [one.age_seconds for one in living if _serves(one, "default")]
+    return min(max(ages, default=math.inf) for ages in (beats, workers)) if beats else math.inf
 
 
 def other_problems(figures: Figures) -> Iterator[Problem]:
@@ -109,6 +152,13 @@ def other_problems(figures: Figures) -> Iterator[Problem]:
 
 def _breaker(figures: Figures) -> Problem:
     parked = sum(lane.parked for lane in figures.lanes)
+    if figures.breaker == State.HALF_OPEN.value:
+        return Problem(
+            "breaker_half_open",
+            f"The circuit breaker of the Java service is half open: it lets a few jobs pass; jobs parked: {parked:,}.",
+            "Nothing is to be done: the next calls decide whether it closes.",
+            is_advice=True,
+        )
     by_hand = figures.breaker == State.FORCED_OPEN.value
     return Problem(
         "breaker_open",

@@ -19,21 +19,32 @@ REMEMBERED_SECONDS: Final = 600.0
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """One process. ``role`` is ``worker`` or ``beat``; ``probes`` is host:port, empty when it has none."""
+    """One process. ``role`` is ``worker`` or ``beat``; ``probes`` is host:port, empty when it has none.
+
+    ``started_at`` is in epoch seconds.
+    """
 
     role: str
     name: str
     pid: int
     lanes: tuple[str, ...] = ()
     probes: str = ""
+    started_at: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """What no other process of the installation has."""
+        return f"{self.name}:{self.pid}"
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A process, and how many seconds ago it was last heard of."""
+    """A process, how many seconds ago it began and was last heard of, and which of its parts stand still."""
 
     process: Process
+    age_seconds: float
     silent_seconds: float
+    still: tuple[str, ...] = ()
 
     @property
     def is_silent(self) -> bool:
@@ -46,13 +57,21 @@ class Processes:
 
     def __init__(self, client: RedisClient, keys: Keys) -> None:
         self._redis = client
+        self._keys = keys
         self._key = keys.processes
 
-    def note(self, process: Process, *, now: float) -> None:
-        """Say that a process is there; those not heard of for ten minutes are forgotten."""
+    def note(self, process: Process, *, now: float, still: Sequence[str] = ()) -> None:
+        """Say that a process is there, and which of its parts stand still.
+
+        Those not heard of for ten minutes are forgotten.
+        """
         with translated_errors(), self._redis.pipeline(transaction=False) as pipe:
             pipe.zadd(self._key, {msgspec.json.encode(process): now})
             pipe.zremrangebyscore(self._key, "-inf", now - REMEMBERED_SECONDS)
+            if still:
+                pipe.set(
+                    self._keys.standing_still(process.id), msgspec.json.encode(still), px=int(SILENT_SECONDS * 1000)
+                )
             pipe.execute()
 
     def forget(self, process: Process) -> None:
@@ -64,4 +83,14 @@ class Processes:
         """Those heard of in the last ten minutes, the latest first."""
         with translated_errors():
             rows = self._redis.zrevrangebyscore(self._key, "+inf", now - REMEMBERED_SECONDS, withscores=True)
-        return [Seen(msgspec.json.decode(member, type=Process), max(0.0, now - at)) for member, at in rows]
+            found = [(msgspec.json.decode(member, type=Process), at) for member, at in rows]
+            stills = self._redis.mget([self._keys.standing_still(process.id) for process, _ in found]) if found else []
+        return [
+            Seen(
+                process,
+                age_seconds=now - process.started_at,
+                silent_seconds=max(0.0, now - at),
+                still=msgspec.json.decode(still or b"[]", type=tuple[str, ...]),
+            )
+            for (process, at), still in zip(found, stills, strict=True)
+        ]

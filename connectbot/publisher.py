@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from connectbot.errors import Fault
 from connectbot.events import Event, new_event
 from connectbot.keys import Keys
 from connectbot.log import about
+from connectbot.redis_client import told_of
 from connectbot.stream import EventStream
 from connectbot.trace import Tracer
 
@@ -29,17 +29,17 @@ class EventPublisher:
         self._tracer = tracer
         self.room = room
 
-    def publish_user_event(self, user_id: int, event_type: str, data: Mapping[str, Any]) -> bool:
+    def publish_user_event(self, user_id: int, event_type: str, data: Mapping[str, Any] | None) -> bool:
         """Tell what concerns one user. Answers whether it was published; never raises (contract v21)."""
-        return self._try(user_event(self._keys, user_id, event_type, data))
+        return self._try(event_type, lambda: user_event(self._keys, user_id, event_type, data))
 
-    def publish_global_event(self, event_type: str, data: Mapping[str, Any]) -> bool:
+    def publish_global_event(self, event_type: str, data: Mapping[str, Any] | None) -> bool:
         """Tell what concerns everybody. Answers whether it was published; never raises (contract v21)."""
-        return self._try(global_event(self._keys, event_type, data))
+        return self._try(event_type, lambda: global_event(self._keys, event_type, data))
 
-    def publish_microservice_event(self, service_name: str, event_type: str, data: Mapping[str, Any]) -> bool:
+    def publish_microservice_event(self, service_name: str, event_type: str, data: Mapping[str, Any] | None) -> bool:
         """Tell a microservice. Answers whether it was published; never raises (contract v21)."""
-        return self._try(microservice_event(self._keys, service_name, event_type, data))
+        return self._try(event_type, lambda: microservice_event(self._keys, service_name, event_type, data))
 
     def publish(self, *published: Event) -> None:
         """Publish events, all or none.
@@ -55,26 +55,29 @@ class EventPublisher:
         """
         return sum(self._stream.publish_many(published, room=self.room, tracer=self._tracer))
 
-    def _try(self, event: Event) -> bool:
+    def _try(self, event_type: str, make: Callable[[], Event]) -> bool:
+        event_id = ""
         try:
+            event = make()
+            event_id = event.id
             self.publish(event)
-        except Fault as fault:
-            with about(event_id=event.id):
-                logger.warning("event %s (%s) was not published: %s", event.id, event.type, fault)
+        except Exception as error:  # v21 promises its callers an answer, never an exception
+            with about(event_id=event_id):
+                logger.warning("event %s (%s) was not published: %s", event_id, event_type, told_of(error))
             return False
         return True
 
 
-def user_event(keys: Keys, user_id: int, event_type: str, data: Mapping[str, Any]) -> Event:
+def user_event(keys: Keys, user_id: int, event_type: str, data: Mapping[str, Any] | None) -> Event:
     """An event that concerns one user."""
     return new_event(event_type, data, channel=keys.user_channel(user_id), user_id=user_id)
 
 
-def global_event(keys: Keys, event_type: str, data: Mapping[str, Any]) -> Event:
+def global_event(keys: Keys, event_type: str, data: Mapping[str, Any] | None) -> Event:
     """An event that concerns everybody."""
     return new_event(event_type, data, channel=keys.global_channel)
 
 
-def microservice_event(keys: Keys, service_name: str, event_type: str, data: Mapping[str, Any]) -> Event:
+def microservice_event(keys: Keys, service_name: str, event_type: str, data: Mapping[str, Any] | None) -> Event:
     """An event for a microservice."""
     return new_event(event_type, data, channel=keys.service_channel(service_name))

@@ -2,7 +2,8 @@
 
 Around each command redis-py 8 takes a connection from its pool and gives it back, counts both, keeps a count of retries
 and measures the call, which takes longer than the event itself. Here one connection stays at hand; threads that come
-at the same time as another take theirs from the pool.
+at the same time as another take theirs from the pool. Of a pool with a small ``max_connections`` none stays at hand:
+the others would not have it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 from redis import exceptions
 
@@ -18,6 +20,9 @@ from connectbot.redis_client import RedisClient
 from connectbot.scripts import text_of
 
 T = TypeVar("T")
+
+ROOMY: Final = 100
+"""Connections of a pool that can spare one: as many as redis-py allows when the URL sets no ``max_connections``."""
 
 
 class QuickScript:
@@ -31,18 +36,15 @@ class QuickScript:
         self._redis = client
         self._text = text_of(name)
         self._sha = client.register_script(self._text).sha
-        self._at_hand: deque[Any] = deque()
-        self._process = os.getpid()
+        self._at_hand: tuple[int, deque[Any]] = (os.getpid(), deque())
 
     def __call__(self, *, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         """Run the script; answers what it returns."""
         connection = self._connection()
         try:
             self._make_ready(connection)
-            try:
-                return self._run(connection, "EVALSHA", self._sha, len(keys), *keys, *args)
-            except exceptions.NoScriptError:  # not run: Redis was started anew, or has never seen it
-                return self._run(connection, "EVAL", self._text, len(keys), *keys, *args)
+            self._send(connection, "EVALSHA", self._sha, len(keys), *keys, *args)
+            return self._answer(connection, keys, args)
         except exceptions.ResponseError:
             raise
         except BaseException:  # an answer may be on its way, and would be taken for that to the next call
@@ -56,16 +58,15 @@ class QuickScript:
 
         While Redis is at one call, ``calls`` is asked for the next, which is sent when the answer has been taken.
         """
-        self._redis.script_load(self._text)
         coming, connection = iter(calls), self._connection()
         try:
             self._make_ready(connection)
             call = next(coming, None)
             while call:
                 keys, args = call
-                connection.send_packed_command(connection.pack_command("EVALSHA", self._sha, len(keys), *keys, *args))
+                self._send(connection, "EVALSHA", self._sha, len(keys), *keys, *args)
                 following = _tried(coming)
-                yield connection.read_response()
+                yield self._answer(connection, keys, args)
                 call = following()
         except BaseException:  # as above; or the caller has had enough
             connection.disconnect()
@@ -73,17 +74,38 @@ class QuickScript:
         finally:
             self._release(connection)
 
-    def _run(self, connection: Any, *command: Any) -> Any:
+    def distrust(self) -> None:
+        """Close the connection at hand, unless it is in use: it may be half-open."""
+        ours = self._ours()
+        with suppress(IndexError):
+            while True:
+                connection = ours.pop()
+                connection.disconnect()
+                self._redis.connection_pool.release(connection)
+
+    def _send(self, connection: Any, *command: Any) -> None:
         connection.send_packed_command(connection.pack_command(*command))
-        return connection.read_response()
+
+    def _answer(self, connection: Any, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        try:
+            return connection.read_response()
+        except exceptions.NoScriptError:  # not run: Redis was started anew or flushed, or has never seen it
+            self._send(connection, "EVAL", self._text, len(keys), *keys, *args)
+            return connection.read_response()
 
     def _connection(self) -> Any:
-        if self._process != os.getpid():  # what a parent holds is not for its child
-            self._process, self._at_hand = os.getpid(), deque()
         try:
-            return self._at_hand.pop()
+            return self._ours().pop()
         except IndexError:
             return self._redis.connection_pool.get_connection()
+
+    def _ours(self) -> deque[Any]:
+        """What is at hand in this process: what a parent holds is not for its child."""
+        process, at_hand = self._at_hand
+        if process != os.getpid():
+            at_hand = deque()
+            self._at_hand = os.getpid(), at_hand  # in one: who sees our id never sees the parent's
+        return at_hand
 
     def _make_ready(self, connection: Any) -> None:
         """What the pool does, too, before it gives a connection away."""
@@ -96,10 +118,11 @@ class QuickScript:
             connection.connect()  # behind sentinels to whoever is master now
 
     def _release(self, connection: Any) -> None:
-        if self._at_hand:
-            self._redis.connection_pool.release(connection)
+        ours, pool = self._ours(), self._redis.connection_pool
+        if ours or pool.max_connections < ROOMY:
+            pool.release(connection)
         else:
-            self._at_hand.append(connection)
+            ours.append(connection)
 
 
 def _tried(coming: Iterator[T]) -> Callable[[], T | None]:

@@ -19,7 +19,7 @@ from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDoma
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
-from connectbot.errors import RedisUnavailable
+from connectbot.errors import Fault, RedisUnavailable
 from connectbot.redis_url import RedisAddress
 
 RedisClient: TypeAlias = Any
@@ -122,6 +122,11 @@ def translated_errors() -> Iterator[None]:
         if not _says(error, *_CANNOT_SERVE_CODES):
             raise
         raise RedisUnavailable(f"Redis cannot serve this now: {error}") from error
+
+
+def told_of(error: Exception) -> str:
+    """What may be logged of an error: others than ours and Redis' may quote the data."""
+    return str(error) if isinstance(error, (Fault, exceptions.RedisError)) else type(error).__qualname__
 
 
 # --- inside -------------------------------------------------------------------------------------------

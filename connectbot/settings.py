@@ -6,13 +6,16 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from decouple import AutoConfig, UndefinedValueError
 
 from connectbot.errors import SettingsError
 from connectbot.keys import CacheKeys, Keys
+
+MOST_IN_A_BATCH: Final = 5000
+"""A batch is acknowledged by one command, and Lua's ``unpack`` takes some 7,990 words."""
 
 
 def _setting(variable: str, default: Any, meaning: str, *, secret: bool = False) -> Any:
@@ -76,10 +79,10 @@ class Settings:
         "Menus rebuilt and kept warm for every known user, by comma. Unset: `main,preferences`.",
     )
     batch_size: int = _setting(
-        "CONNECTBOT_BATCH_SIZE", 500, "Most events handed to one task of the lane `default` at once. Unset: 500."
+        "CONNECTBOT_BATCH_SIZE", 500, "Most events, up to 5,000, for one task of the lane `default`. Unset: 500."
     )
     java_batch_size: int = _setting(
-        "CONNECTBOT_JAVA_BATCH_SIZE", 64, "Most events handed to one task of the lane `java` at once. Unset: 64."
+        "CONNECTBOT_JAVA_BATCH_SIZE", 64, "Most events, up to 5,000, for one task of the lane `java`. Unset: 64."
     )
     java_calls_per_process: int = _setting(
         "CONNECTBOT_JAVA_CALLS",
@@ -197,6 +200,9 @@ class Settings:
             self.log_format in ("auto", "json", "console"), "CONNECTBOT_LOG_FORMAT", "must be auto, json or console"
         )
         _require(0 <= self.trace_share <= 1, "CONNECTBOT_TRACE", "must be off, or a share from 0 to 1")
+        most = f"must be at most {MOST_IN_A_BATCH:,}"
+        _require(self.batch_size <= MOST_IN_A_BATCH, "CONNECTBOT_BATCH_SIZE", most)
+        _require(self.java_batch_size <= MOST_IN_A_BATCH, "CONNECTBOT_JAVA_BATCH_SIZE", most)
         _require(_is_time_zone(self.timezone), "CONNECTBOT_TIMEZONE", "must be a time zone such as Europe/Moscow")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

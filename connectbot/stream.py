@@ -1,8 +1,7 @@
 """The stream of events: the only file that knows XREADGROUP and its relatives.
 
-An *entry* is one item of the stream. A *lane* is a consumer group (and the Celery queue of the same name).
-A *consumer* is one registration of one worker in a lane: alive while its lease lives, entitled while its fence
-stands.
+An *entry* is one item of the stream. A *lane* is a consumer group (and the Celery queue of the same name). A
+*consumer* is one registration of one worker in a lane: alive while its lease lives, entitled while its fence stands.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from connectbot.scripts import text_of
 from connectbot.trace import Tracer
 
 _MANY = 10_000  # more than any consumer holds at once
+_ACKNOWLEDGED_AT_ONCE = 5000  # Lua's ``unpack`` takes some 8,000 words
 _PUBLISHED_AT_ONCE = 100  # what a socket takes at once, so that Redis and the publisher do not wait for each other
 
 
@@ -162,7 +162,8 @@ class EventStream:
     def deleted_since(self, batch: Batch, *, found: Sequence[Entry]) -> list[str]:
         """Ids of a batch that are pending but no longer in the stream, given the entries that were ``found``."""
         if batch.ids:
-            return sorted(set(batch.ids) - {entry.id for entry in found})
+            missing = sorted(set(batch.ids) - {entry.id for entry in found})
+            return [id_ for id_ in missing if self.pending(batch.lane, batch.consumer, limit=1, first=id_, last=id_)]
         with translated_errors():
             there = {id_.decode() for id_, _ in self._redis.xrange(self._keys.events, batch.first, batch.last)}
         pending = self.pending(batch.lane, batch.consumer, limit=_MANY, first=batch.first, last=batch.last)
@@ -185,9 +186,11 @@ class EventStream:
     def redeliver(self, batch: Batch) -> list[Entry]:
         """What is left of a batch of a living consumer whose process died; the death is counted against each entry.
 
-        Raises `FenceLost` when others have taken the batch over.
+        What is deleted from the stream by then is acknowledged. Raises `FenceLost` when others have taken it over.
         """
         left = {entry.id: entry for entry in self.fetch(batch)}
+        if len(left) < batch.count:
+            self.commit(batch.lane, batch.consumer, self.deleted_since(batch, found=list(left.values())), Effects())
         keys = [self._keys.events, self._keys.fences(batch.lane)]
         with translated_errors():
             rows = self._scripts["redeliver"](keys=keys, args=[batch.lane, batch.consumer, 1 + DEATH, *left])
@@ -202,8 +205,10 @@ class EventStream:
         """
         if not entries:
             return
-        words = [*effects.words(), "group", "", 1, len(entries) + 3, "XACK", self._keys.events, lane, *entries]
-        if not self._commit(lane, consumer, entries[0], words):
+        finished = Effects([*effects.words()])
+        for at in range(0, len(entries), _ACKNOWLEDGED_AT_ONCE):
+            finished.add(("XACK", self._keys.events, lane, *entries[at : at + _ACKNOWLEDGED_AT_ONCE]))
+        if not self._commit(lane, consumer, entries[0], finished.words()):
             raise FenceLost(f"the entries of {consumer} in lane {lane} have another owner: this work is not kept")
 
     def apply(self, effects: Effects) -> None:
@@ -253,6 +258,7 @@ class EventStream:
 
     def distrust_connections(self) -> None:
         """Close the connections that are not in use: where one was half-open, the others most likely are, too."""
+        self._publish_script.distrust()
         self._redis.connection_pool.disconnect(inuse_connections=False)
 
     # --- upkeep ---------------------------------------------------------------------------------------

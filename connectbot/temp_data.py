@@ -23,7 +23,10 @@ from connectbot.scripts import text_of
 
 _SEPARATOR = "\x1f"
 _ROWS_A_STEP = 1000
+KEYS_A_COMMAND: Final = 1000
+"""Somebody's data may be without bound, a command in a commit is not: Lua's ``unpack`` takes some 8,000 words."""
 _READ_BACK: Final = (str, int, float, bytes, type(None))
+_LONGEST_ID: Final = len(str(2**63))
 _USER_NAMESPACE = user_namespace(0).removesuffix("0")
 
 
@@ -37,9 +40,11 @@ class Due:
 
     @property
     def owner(self) -> int | None:
-        """The user whose data it is; None when it is nobody's in particular."""
+        """The user whose data it is; None when it is nobody's in particular, or of what is no id."""
         tail = self.namespace.removeprefix(_USER_NAMESPACE)
-        return int(tail) if tail != self.namespace and tail.isdecimal() else None
+        if tail == self.namespace or not tail.isdecimal() or len(tail) > _LONGEST_ID:
+            return None
+        return int(tail) if int(tail) < 2**63 else None
 
 
 class TempData:
@@ -100,12 +105,10 @@ class TempData:
 
     def removing(self, namespace: str, keys: Sequence[str]) -> tuple[Command, ...]:
         """The commands that remove some data of one namespace, for use in a commit."""
-        if not keys:
-            return ()
-        return (
-            self._cache.deleting(*[temp_key(namespace, key) for key in keys]),
-            ("ZREM", self._keys.temp_due, *[_member(namespace, key) for key in keys]),
-            ("SREM", self._keys.temp_namespace(namespace), *keys),
+        return tuple(
+            command
+            for at in range(0, len(keys), KEYS_A_COMMAND)
+            for command in self._removing_some(namespace, keys[at : at + KEYS_A_COMMAND])
         )
 
     def keys_of(self, namespace: str) -> list[str]:
@@ -172,6 +175,13 @@ class TempData:
     @cached_property
     def _expire_script(self) -> Any:
         return self._redis.register_script(text_of("expire_temp"))
+
+    def _removing_some(self, namespace: str, keys: Sequence[str]) -> tuple[Command, ...]:
+        return (
+            self._cache.deleting(*[temp_key(namespace, key) for key in keys]),
+            ("ZREM", self._keys.temp_due, *[_member(namespace, key) for key in keys]),
+            ("SREM", self._keys.temp_namespace(namespace), *keys),
+        )
 
     def _execute(self, commands: Sequence[Command]) -> list[Any]:
         with translated_errors(), self._redis.pipeline(transaction=True) as pipe:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import Any, Final
 
 from connectbot.effects import RECORD, Column, same, with_id
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient, translated_errors
+from connectbot.scripts import text_of
 
 DEFAULT_ROLE: Final = "employee"
-VERSION_LENGTH: Final = 35
 NO_VERSION: Final = "0" * 14 + "-" + "0" * 20
 """The version of a user of whom no event with a role has come: older than every event (`Entry.version`)."""
 
@@ -56,18 +57,15 @@ class Users:
 
     def forget_deleted(self, *, before: float, limit: int) -> int:
         """Drop up to ``limit`` users deleted ``before`` (epoch seconds) and not seen again. Answers how many."""
+        keys = [self._keys.users, self._keys.deleted_users]
         with translated_errors():
-            ids = self._redis.zrangebyscore(self._keys.deleted_users, "-inf", before, start=0, num=limit)
-            gone = [id_ for id_, user in self.look_up(map(int, ids)).items() if user.role is None]
-            with self._redis.pipeline(transaction=True) as pipe:
-                if gone:
-                    pipe.hdel(self._keys.users, *gone)
-                if ids:
-                    pipe.zrem(self._keys.deleted_users, *ids)
-                pipe.execute()
-        return len(gone)
+            return int(self._forget_script(keys=keys, args=[before, limit]))
+
+    @cached_property
+    def _forget_script(self) -> Any:
+        return self._redis.register_script(text_of("forget_deleted"))
 
 
 def _parse(user_id: int, record: bytes) -> KnownUser:
-    text = record.decode()
-    return KnownUser(user_id, text[:VERSION_LENGTH], text[VERSION_LENGTH + 1 :] or None)
+    version, _, role = record.decode().partition(" ")
+    return KnownUser(user_id, version, role or None)

@@ -38,6 +38,8 @@ from tasks.trail import Trail
 
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 300.0
+MOST_FIELDS = 100
+"""An entry has a handful. One of thousands could not be put aside (lua/commit.lua), and would come again for ever."""
 
 logger = get_task_logger(__name__)
 
@@ -151,6 +153,8 @@ class BatchRun:
         return received
 
     def _read(self, entry: Entry) -> Event:
+        if len(entry.fields) > MOST_FIELDS:
+            raise MalformedEvent(f"the entry has {len(entry.fields):,} fields, more than {MOST_FIELDS}")
         if len(entry.text) > (most := self._clients.settings.max_event_bytes):
             raise MalformedEvent(f"{len(entry.text):,} bytes are more than CONNECTBOT_MAX_EVENT_BYTES ({most:,})")
         event = entry.event()

@@ -31,7 +31,7 @@ class Callers:
 
         Raises what the first of them raises, if it does so by then, and begins no more of them.
         """
-        begun, errors = [], list[Exception]()
+        begun, errors = [], list[BaseException]()
         for job in jobs:
             self._free.acquire()
             if errors:
@@ -47,10 +47,10 @@ class Callers:
         """Wait for what is under way."""
         self._threads.shutdown()
 
-    def _do(self, job: Callable[[], None], errors: list[Exception]) -> None:
+    def _do(self, job: Callable[[], None], errors: list[BaseException]) -> None:
         try:
             job()
-        except Exception as error:
+        except BaseException as error:  # nor may who asks to end the process (SystemExit) leave an event behind
             logger.warning("an event is left to be handed out again: %s", type(error).__qualname__)
             errors.append(error)
         finally:

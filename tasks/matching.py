@@ -78,7 +78,7 @@ def answer_request(ours: Clients, received: Sequence[Received]) -> Effects:
     (one,) = received
     request = _request(one)
     deadline = deadline_of(ours, one)
-    left_seconds = math.inf if deadline is None else deadline - time.time()
+    left_seconds = _left_seconds(deadline)
     claimed = ours.claims.claim(_wish(one), one.entry)
     if claimed.claim is Claim.DOUBLED:
         return Effects()
@@ -86,23 +86,27 @@ def answer_request(ours: Clients, received: Sequence[Received]) -> Effects:
         return _too_late(ours, one, request)
     if claimed.twin:
         return _answered_by_twin(ours, one, request, claimed)
-    result = ask(
-        ours,
-        one,
-        lambda: ours.java.match(
-            request,
-            idempotency_key=one.event.id,
-            traceparent=traceparent_of(one),
-            timeout_seconds=left_seconds,
-        ),
-        hurried=left_seconds < ours.settings.java_service_timeout_seconds,
-    )
+    hurried = left_seconds < ours.settings.java_service_timeout_seconds
+    result = ask(ours, one, lambda: _match(ours, one, request, deadline), hurried=hurried)
     return _results(ours, one, result)
 
 
 answer = event_task("matching.answer", farewell=announce_failure, one_by_one=True, deadline=known_deadline_of)(
     answer_request
 )
+
+
+def _left_seconds(deadline: float | None) -> float:
+    return math.inf if deadline is None else deadline - time.time()
+
+
+def _match(ours: Clients, one: Received, request: MatchingRequest, deadline: float | None) -> MatchingResult:
+    """Call the service, unless the deadline has passed while the permit was waited for."""
+    left_seconds = _left_seconds(deadline)
+    if left_seconds <= 0:
+        raise Later("deadline", delay_seconds=0, counted=False)
+    traceparent = traceparent_of(one)
+    return ours.java.match(request, idempotency_key=one.event.id, traceparent=traceparent, timeout_seconds=left_seconds)
 
 
 def _request(one: Received) -> MatchingRequest:

@@ -50,10 +50,11 @@ def rebuild(user_ids: Sequence[int], menu_types: Sequence[str] | None = None) ->
 def clear(user_ids: Sequence[int]) -> int:
     """Remove every menu of some users from the cache. Answers for how many."""
     ours = clients()
-    effects = Effects()
-    for user_id in user_ids:
-        effects.add(*ours.menus.removing(user_id))
-    ours.stream.apply(effects)
+    for chunk in _chunks(user_ids):
+        effects = Effects()
+        for user_id in chunk:
+            effects.add(*ours.menus.removing(user_id))
+        ours.stream.apply(effects)
     return len(user_ids)
 
 

@@ -43,7 +43,7 @@ class Trail:
                     "calls": calls_collected(now),
                     **facts,
                 }
-                effects.add(*self._tracer.working(event.id, entry, lane=self._batch.lane, end=end, **told))
+                effects.add_if_it_can_be(*self._tracer.working(event.id, entry, lane=self._batch.lane, end=end, **told))
 
     def _delivered(self, entry: Entry) -> int:
         """How often the entry was delivered. Only a batch that names its entries was handed out before."""

@@ -47,8 +47,8 @@ class Site:
         self._settings_module = f"config.{name}"
 
     def manage(self, *arguments: str, deadline_seconds: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run ``manage.py``, warnings being errors. Its exit status is the caller's to judge."""
-        return subprocess.run(
+        """Run ``manage.py``, warnings being errors. Its exit status is the caller's to judge; its log is kept."""
+        done = subprocess.run(
             [sys.executable, "-W", "error", "manage.py", *arguments],
             cwd=self.directory,
             env=self._environment(),
@@ -56,6 +56,9 @@ class Site:
             text=True,
             timeout=deadline_seconds,
         )
+        with (self.directory / "manage.log").open("a") as log:
+            log.write(done.stderr)
+        return done
 
     def shell(self, code: str) -> str:
         """What a piece of code prints under ``manage.py shell``."""

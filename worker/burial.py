@@ -41,7 +41,7 @@ def burial(clients: Clients, entry: Entry, order: Order) -> Effects:
             attempts=attempts,
             deliveries=entry.deliveries - 1,  # the last one was for us, to bury it
         )
-        effects.add(*told)
+        effects.add_if_it_can_be(*told)
     return effects
 
 

@@ -25,6 +25,7 @@ from connectbot.effects import Effects
 from connectbot.entries import Entry
 from connectbot.errors import FenceLost, RedisUnavailable
 from connectbot.log import about
+from worker.appetite import Appetite
 from worker.burial import burial
 from worker.orders import End, Pool, open_orders
 from worker.planning import MOST_DEATHS, Order, Planner
@@ -77,6 +78,9 @@ class LaneConsumer:
         self._ended: deque[tuple[Order, End]] = deque()
         self._waiting: deque[Order] = deque()
         self._stragglers = Stragglers(clients.settings)
+        self._appetite = Appetite(
+            most=batch_size(lane, clients.settings), largest_bytes=clients.settings.max_event_bytes
+        )
         self._not_left: list[str] = []
         self._next_beat = 0.0
         self._changed = threading.Condition()
@@ -139,6 +143,7 @@ class LaneConsumer:
         self._ended.clear()
         self._waiting.clear()
         self._stragglers.forget()
+        self._appetite.forget()
         self._stream.ensure_lanes(LANES)
         self._leave_earlier_ones()
         self._stream.register(self._lane, self._name, lease_seconds=self._settings.lease_seconds)
@@ -188,10 +193,13 @@ class LaneConsumer:
             raise _Renounced(f"an order was not heard of for {patience:g} s")
 
     def _inherit(self) -> None:
-        limit = batch_size(self._lane, self._settings)
-        if sum(order.batch.count for order in self._waiting) >= MOST_WAITING_BATCHES * limit:
+        if sum(order.batch.count for order in self._waiting) >= MOST_WAITING_BATCHES * self._appetite.most:
             return
+        limit = self._appetite.limit
         taken = self._stream.take_over(self._lane, self._name, limit=limit)
+        self._appetite.note(taken.entries)
+        if limit <= len(taken.entries) < self._appetite.most:
+            self._next_beat = 0.0  # there is more, and it need not wait
         for name in taken.fallen:
             logger.warning("consumer %s is dead: %s takes over its entries", name, self._name)
         self._hand_out_again(taken.entries)
@@ -210,8 +218,9 @@ class LaneConsumer:
 
     def _hand_out_next(self) -> None:
         if not self._waiting:
-            limit = batch_size(self._lane, self._settings)
-            entries = self._stream.read(self._lane, self._name, limit=limit, wait_seconds=self._wait_seconds)
+            limit, wait_seconds = self._appetite.limit, self._wait_seconds
+            entries = self._stream.read(self._lane, self._name, limit=limit, wait_seconds=wait_seconds)
+            self._appetite.note(entries)
             self._waiting.extend(self._planner.orders_for_news(self._name, self._pick_ours(entries)))
         if self._waiting:
             self._hand_out(self._waiting.popleft())

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from connectbot.errors import RedisUnavailable
@@ -42,6 +42,7 @@ class RedisWatch:
     def __init__(self, settings: Settings, process: Process, *, look: Callable[[], None] = lambda: None) -> None:
         self._process = process
         self._look = look
+        self._still: Callable[[], Iterable[str]] = tuple
         self._redis = connect(settings.redis_url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
         self._broker = (
             None
@@ -55,8 +56,9 @@ class RedisWatch:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="redis-watch", daemon=True)
 
-    def run(self) -> None:
-        """Begin."""
+    def run(self, *, still: Callable[[], Iterable[str]] = tuple) -> None:
+        """Begin. ``still`` tells the parts of this process that stand still: the list shows them, too."""
+        self._still = still
         self._thread.start()
 
     def stop(self, *, timeout_seconds: float = 2 * ANSWER_SECONDS) -> None:
@@ -75,7 +77,8 @@ class RedisWatch:
 
     def _ask(self) -> None:
         try:
-            self._processes.note(self._process, now=time.time())  # written, because a full disk stops only writing
+            # Written, because a full disk stops only writing.
+            self._processes.note(self._process, now=time.time(), still=tuple(self._still()))
             if self._broker is not None:
                 with translated_errors():
                     self._broker.ping()
@@ -102,17 +105,17 @@ class Health:
         """Whether Redis has answered us lately."""
         return not self._watch.fault and time.monotonic() - self._watch.answered_at < UNHEARD_SECONDS
 
-    def why_not_alive(self) -> list[str]:
-        """What stands still; empty when the process is alive."""
+    def standing_still(self) -> dict[str, float]:
+        """The parts that stand still → for how many seconds; empty when the process is alive."""
         if self.draining:
-            return []
+            return {}
         now = time.monotonic()
         moved = {pulse.part: now - max(pulse.moved_at, self._watch.failed_at) for pulse in self._pulses}
-        return [
-            f"the {part} has stood still for {seconds:.0f} s"
-            for part, seconds in moved.items()
-            if seconds > STUCK_SECONDS
-        ]
+        return {part: seconds for part, seconds in moved.items() if seconds > STUCK_SECONDS}
+
+    def why_not_alive(self) -> list[str]:
+        """The reasons why the process is not alive; empty when it is."""
+        return [f"the {part} has stood still for {seconds:.0f} s" for part, seconds in self.standing_still().items()]
 
     def why_not_ready(self) -> list[str]:
         """What keeps the process from taking work; empty when it is ready."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import msgspec
 from celery import bootsteps
 from celery.concurrency.solo import TaskPool as SoloPool
 from celery.signals import worker_shutting_down
@@ -38,13 +40,8 @@ class Probes:
 
     def __init__(self, settings: Settings, process: Process, *, look: Callable[[], None] = lambda: None) -> None:
         self._server = None if settings.probes == OFF else self._listen(settings)
-        process = Process(
-            role=process.role,
-            name=process.name,
-            pid=process.pid,
-            lanes=process.lanes,
-            probes=self._server.address if self._server else "",
-        )
+        address = self._server.address if self._server else ""
+        process = msgspec.structs.replace(process, probes=address, started_at=time.time())
         self._watch = RedisWatch(settings, process, look=look)
         self.health = Health(pulses, self._watch, lanes=process.lanes)
         self._metrics = Metrics(settings, process, self.health, pulses)
@@ -53,7 +50,7 @@ class Probes:
 
     def run(self) -> None:
         """Begin."""
-        self._watch.run()
+        self._watch.run(still=self.health.standing_still)
         if self._server:
             self._server.run()
             logger.info("probes answer at http://%s/livez, /readyz and /metrics", self._server.address)

@@ -31,14 +31,12 @@ class EventPublisher(Component):
     @classmethod
     def publish_user_event(cls, user_id: int, event_type: str, data: Mapping[str, Any] | None = None) -> bool:
         """Tell what concerns one user. An id as text, which v21 sent as it was, is sent as the number it is."""
-        return cls.site().publish(
-            _named(event_type), lambda keys: user_event(keys, _as_id(user_id), event_type, data or {})
-        )
+        return cls.site().publish(_named(event_type), lambda keys: user_event(keys, _as_id(user_id), event_type, data))
 
     @classmethod
     def publish_global_event(cls, event_type: str, data: Mapping[str, Any] | None = None) -> bool:
         """Tell what concerns everybody."""
-        return cls.site().publish(_named(event_type), lambda keys: global_event(keys, event_type, data or {}))
+        return cls.site().publish(_named(event_type), lambda keys: global_event(keys, event_type, data))
 
     @classmethod
     def publish_microservice_event(
@@ -46,7 +44,7 @@ class EventPublisher(Component):
     ) -> bool:
         """Tell a microservice, such as ``matching``."""
         return cls.site().publish(
-            _named(event_type), lambda keys: microservice_event(keys, service_name, event_type, data or {})
+            _named(event_type), lambda keys: microservice_event(keys, service_name, event_type, data)
         )
 
 

@@ -16,19 +16,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
-import redis
-
 from connectbot.cache import CacheCodec
 from connectbot.clients import Clients
 from connectbot.complaints import Complaints
 from connectbot.effects import Effects
-from connectbot.errors import Fault, RedisUnavailable, SpoolUnusable
+from connectbot.errors import RedisUnavailable, SpoolUnusable
 from connectbot.events import Event
 from connectbot.keys import Keys
 from connectbot.local_menus import LocalMenus
 from connectbot.outage import Outage
 from connectbot.outbox import Delivery, Outbox
-from connectbot.redis_client import Command, connect, translated_errors
+from connectbot.redis_client import Command, connect, told_of, translated_errors
 from connectbot.settings import Settings
 from connectbot.spool import Spool
 
@@ -76,7 +74,7 @@ class Site:
         except RedisUnavailable:
             return default  # the outage has told it, once
         except Exception as error:  # v21 promises its callers an answer, never an exception
-            self.complaints.say(f"{what}: {_said_of(error)}")
+            self.complaints.say(f"{what}: {told_of(error)}")
             return default
 
     def do(self, what: str, work: Callable[[], object]) -> bool:
@@ -166,8 +164,8 @@ class Site:
         """What the thread of the outage does again and again, until it answers True."""
         if self.outage.now is not None:
             # Where one connection was half-open, the others most likely are, too.
-            for client in (self.clients.redis, self._patient):
-                client.connection_pool.disconnect(inuse_connections=False)
+            self.clients.stream.distrust_connections()
+            self._patient.connection_pool.disconnect(inuse_connections=False)
         try:
             # Reading may still work where writing does not: only a write tells.
             with translated_errors():
@@ -229,11 +227,6 @@ def default_settings() -> Settings:
 
         return site_settings()
     return Settings.load()
-
-
-def _said_of(error: Exception) -> str:
-    """What may be logged of an error: others than ours and Redis' may quote the data."""
-    return str(error) if isinstance(error, (Fault, redis.RedisError)) else type(error).__qualname__
 
 
 def _finish_all() -> None:

@@ -17,7 +17,12 @@ local function state()
 end
 
 local function since_ms(field)
-  return now_ms - (tonumber(redis.call("HGET", KEYS[1], field)) or 0)
+  local at = tonumber(redis.call("HGET", KEYS[1], field)) or 0
+  if at > now_ms then -- the clock was set back: begin anew, instead of waiting until it is there again
+    at = now_ms
+    redis.call("HSET", KEYS[1], field, string.format("%.0f", now_ms))
+  end
+  return now_ms - at
 end
 
 local function enter(new)
@@ -30,4 +35,11 @@ end
 local function alive(key)
   redis.call("ZREMRANGEBYSCORE", key, "-inf", now_ms)
   return redis.call("ZCARD", key)
+end
+
+-- How many more calls half-open permits. Should calls enough be there already, as when a worker with a lower number in
+-- its rules has come, it takes one more to decide.
+local function trials_left()
+  local made = math.min(redis.call("LLEN", KEYS[2]), rules.permitted_calls - 1)
+  return rules.permitted_calls - made - alive(KEYS[3])
 end

@@ -11,14 +11,14 @@ if ARGV[4] ~= "" then redis.call("ZREM", KEYS[9], ARGV[4]) end
 local now_state = state()
 if now_state == "open" or now_state == "forced_open" then return {"park", 0} end
 if ARGV[4] == "" and redis.call("ZCARD", KEYS[7]) > 0 then return {"park", 0} end
-if now_state == "half_open" and redis.call("LLEN", KEYS[2]) + alive(KEYS[3]) >= rules.permitted_calls then
-  return {"park", 0}
-end
+if now_state == "half_open" and trials_left() <= 0 then return {"park", 0} end
 
 if alive(KEYS[5]) >= rules.max_concurrent then return {"wait", 5} end
 
 local interval = 1000 / rules.rate
 local used_up = math.max(tonumber(redis.call("GET", KEYS[6])) or 0, now_ms)
+-- Later than a call can make it, it is only when the clock was set back.
+if used_up > now_ms + rules.burst_ms + interval + 1 then used_up = now_ms end
 local early = used_up - now_ms - rules.burst_ms
 if early > 0 then return {"wait", math.ceil(early)} end
 redis.call("SET", KEYS[6], string.format("%.3f", used_up + interval), "PX", math.ceil(used_up + interval - now_ms) + 1)

@@ -18,7 +18,8 @@ local letter = ARGV[3] == "failure" and "f" or "s"
 if tonumber(ARGV[4]) >= rules.slow_call_ms then letter = string.upper(letter) end
 count(letter, 1)
 local calls = redis.call("RPUSH", KEYS[2], letter)
-if calls > rules.window_size then
+local size = half_open and rules.permitted_calls or rules.window_size
+if calls > size then
   count(redis.call("LPOP", KEYS[2]), -1)
   calls = calls - 1
 end
@@ -27,7 +28,7 @@ local function rate(field)
   return (tonumber(redis.call("HGET", KEYS[1], field)) or 0) * 100 / calls
 end
 
-if calls < (half_open and rules.permitted_calls or rules.minimum_calls) then return now_state end
+if calls < (half_open and size or rules.minimum_calls) then return now_state end
 if rate("failures") >= rules.failure_rate or rate("slow") >= rules.slow_call_rate then
   enter("open")
 elseif half_open then

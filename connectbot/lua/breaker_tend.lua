@@ -27,10 +27,10 @@ end
 local function room(now_state)
   local under_way = alive(KEYS[9])
   if now_state == "half_open" then
-    return rules.permitted_calls - redis.call("LLEN", KEYS[2]) - alive(KEYS[3]) - under_way
+    return trials_left() - under_way
   end
   local per_second = math.min(rules.rate, rules.permitted_calls * 2 ^ math.min(since_ms("since_ms") / 1000, 30))
-  local allowed = math.floor(math.min(since_ms("ramp_ms") / 1000, 1) * per_second)
+  local allowed = math.floor(math.min(since_ms("ramp_ms") / 1000 * per_second, math.max(per_second, 1)))
   return math.min(allowed, 4 * rules.max_concurrent - under_way)
 end
 

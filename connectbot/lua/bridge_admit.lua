@@ -8,7 +8,8 @@
 -- Returns the number of events put into the stream and the number of malformed messages, each not counting what
 -- another worker had dealt with; -1 as the first when there is no room: then nothing was done.
 --
--- The marker comes after the entry: should adding it fail, the next try finds no marker and adds it.
+-- The marker comes after the entry: should adding it fail, the next try finds no marker and adds it. A step that cannot
+-- be written is left out, for the same reason: the entry is there, and the next try would add it again.
 
 local room, lifetime = tonumber(ARGV[1]), ARGV[2]
 
@@ -28,8 +29,8 @@ for _, at in ipairs(new) do
   if text ~= "" then
     local entry = redis.call("XADD", KEYS[1], "*", "type", type, "event", text)
     if steps ~= "" then
-      redis.call("XADD", steps, "MAXLEN", "~", ARGV[3], "*", "step", step, "entry", entry)
-      redis.call("EXPIRE", steps, ARGV[4])
+      redis.pcall("XADD", steps, "MAXLEN", "~", ARGV[3], "*", "step", step, "entry", entry)
+      redis.pcall("EXPIRE", steps, ARGV[4])
     end
   end
   redis.call("SET", KEYS[at], 1, "EX", lifetime)

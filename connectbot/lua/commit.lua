@@ -5,6 +5,7 @@
 --       then any number of these two:
 --       a group:  "group", key ("" = always applied), number of commands,
 --                 each command: number of words, its words
+--                 ("if it can" in place of "group": what Redis refuses of them does not hold up the rest)
 --       a table:  "table", number of users, number of columns, the users, their versions, their roles ("" = deleted),
 --                 each column: "together" | "each", number of first words, those, number of words, their descriptions
 -- Returns 1 when applied; 0 when refused, because the fence is gone or the entry is not this consumer's any more.
@@ -28,10 +29,11 @@ end
 local function apply_group(at)
   local key, commands = ARGV[at + 1], tonumber(ARGV[at + 2])
   local outdated = key ~= "" and redis.call("EXISTS", key) == 1
+  local call = ARGV[at] == "group" and redis.call or redis.pcall
   at = at + 3
   for _ = 1, commands do
     local words = tonumber(ARGV[at])
-    if not outdated then redis.call(unpack(ARGV, at + 1, at + words)) end
+    if not outdated then call(unpack(ARGV, at + 1, at + words)) end
     at = at + words + 1
   end
   return at

@@ -6,9 +6,7 @@
 
 redis.call("DEL", KEYS[3])
 local pending = redis.pcall("XPENDING", KEYS[1], ARGV[1], "-", "+", 1, ARGV[2])
+if pending.err or #pending == 0 then redis.call("HDEL", KEYS[2], ARGV[2]) end
 if pending.err then return 0 end -- somebody has emptied Redis: the group is gone, with all that was pending
-if #pending == 0 then
-  redis.call("HDEL", KEYS[2], ARGV[2])
-  redis.call("XGROUP", "DELCONSUMER", KEYS[1], ARGV[1], ARGV[2])
-end
+if #pending == 0 then redis.call("XGROUP", "DELCONSUMER", KEYS[1], ARGV[1], ARGV[2]) end
 return #pending

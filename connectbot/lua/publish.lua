@@ -6,6 +6,8 @@
 --       then, when any is traced: most steps in such a stream, its lifetime in seconds,
 --       and for each event that is traced: which of the events it is (from 1), its step
 -- Returns the number of events published; -1 when there is no room.
+--
+-- A step that cannot be written is left out: the events are in the stream by then, and their publisher must hear so.
 
 local call, events, entries = redis.call, tonumber(ARGV[2]), {}
 if call("XLEN", KEYS[1]) + events > tonumber(ARGV[1]) then return -1 end
@@ -20,7 +22,7 @@ local most, seconds = ARGV[3 * events + 3], ARGV[3 * events + 4]
 for traced = 2, #KEYS do
   local at = 3 * events + 2 * traced + 1
   local entry = entries[tonumber(ARGV[at])]
-  call("XADD", KEYS[traced], "MAXLEN", "~", most, "*", "step", ARGV[at + 1], "entry", entry)
-  call("EXPIRE", KEYS[traced], seconds)
+  redis.pcall("XADD", KEYS[traced], "MAXLEN", "~", most, "*", "step", ARGV[at + 1], "entry", entry)
+  redis.pcall("EXPIRE", KEYS[traced], seconds)
 end
 return events

@@ -49,7 +49,7 @@ end
 local rows, place, from_beginning = (ARGV[1] == "after" and users_after or users_before)(ARGV[2])
 local noted, missing, named = {}, {}, {}
 for at = 1, #rows, 2 do
-  local id, role = rows[at], string.sub(rows[at + 1], 37)
+  local id, role = rows[at], string.match(rows[at + 1], " (.*)") or ""
   local made = stencils[role] and stencils[role][#id]
   if made then
     write(id, made)

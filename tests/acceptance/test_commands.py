@@ -192,6 +192,34 @@ def test_nothing_is_left_running_when_it_is_killed(how: signal.Signals, tmp_path
         process.wait()
 
 
+@pytest.mark.parametrize(
+    ("command", "how", "what"),
+    [
+        ("demo", signal.SIGHUP, "connectbot-*"),  # a worker that was too slow to stop may leave something of its own
+        ("chaos", signal.SIGINT, "*-*"),
+        ("chaos", signal.SIGTERM, "*-*"),
+    ],
+)
+def test_nothing_is_left_on_the_disk_when_it_is_interrupted(
+    command: str, how: signal.Signals, what: str, tmp_path: Path
+) -> None:
+    environment = clean_environment() | {"TMPDIR": str(tmp_path)}
+    with (tmp_path / "output").open("wb") as output:
+        process = subprocess.Popen([*COMMAND, command], cwd=tmp_path, env=environment, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: a_worker_reads(tmp_path), deadline_seconds=60, what="a worker")
+        process.send_signal(how)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert list(tmp_path.glob(what)) == []
+
+
+def a_worker_reads(directory: Path) -> bool:
+    return any("reads lane" in log.read_text() for log in directory.rglob("worker-*.log"))
+
+
 def test_an_error_is_one_sentence(tmp_path: Path) -> None:
     environment = clean_environment() | {"CACHE_SERIALIZER": "yaml"}
     done = subprocess.run([*COMMAND, "up"], cwd=tmp_path, env=environment, timeout=60, capture_output=True, text=True)

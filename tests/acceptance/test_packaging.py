@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("connectbot", "tasks", "worker")
@@ -68,6 +70,21 @@ def test_the_wheel_is_for_every_python_and_platform(wheel: Path) -> None:
 def test_a_package_is_imported_from_where_it_was_installed(package: str, installed: Path, tmp_path: Path) -> None:
     said = _run("-c", f"import {package}; print({package}.__file__)", cwd=tmp_path, path=installed)
     assert Path(said.strip()) == installed / package / "__init__.py"
+
+
+def test_the_oldest_python_can_install_what_is_pinned() -> None:
+    """A pin may ask for a later 3.11 than a distribution has: Debian 12 has 3.11.2."""
+    refused = []
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        name, _, version = line.partition("==")
+        if version and version in _versions(name):
+            needed = importlib.metadata.metadata(name).get("Requires-Python", "")
+            refused += [f"{line} needs Python {needed}"] if "3.11.0" not in SpecifierSet(needed) else []
+    assert not refused
+
+
+def _versions(name: str) -> list[str]:
+    return [found.version for found in importlib.metadata.distributions(name=name)][:1]
 
 
 def test_the_command_answers(installed: Path, tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from connectbot.admission import Admission, Candidate
 from connectbot.clients import Clients
 from connectbot.embedded import EmbeddedRedis
 from connectbot.errors import BacklogFull, RedisUnavailable
+from connectbot.events import decode
 from connectbot.listener import Message
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
+from connectbot.trace import Tracer
 from tests.support import Worker, wait_until
 from worker import bridge
 from worker.bridge import Bridge
@@ -236,6 +238,16 @@ def test_admission_does_nothing_without_room(ours: Clients, client: RedisClient)
     assert client.keys("*bridge:seen*") == []
     assert count(ours, "bridge_events") == 0
     assert admission.admit([candidates[0]] * 2 if candidates[0] else []).events == 1
+
+
+def test_an_event_whose_trace_cannot_be_written_comes_in_once(ours: Clients, client: RedisClient) -> None:
+    tracer = Tracer(ours.settings.keys, 1.0)
+    admission = Admission(ours.redis, ours.settings.keys, room=10, tracer=tracer)
+    candidate = Candidate.of(Message(b"connectbot:global", v21_text("a").encode()))
+    assert candidate is not None
+    client.set(tracer.admitting(decode(candidate.text))[0], "no stream")
+    assert [admission.admit([candidate]).events for _ in range(2)] == [1, 0]
+    assert client.xlen(STREAM) == 1
 
 
 def test_markers_have_a_lifetime_and_a_bounded_length(ours: Clients, client: RedisClient) -> None:

@@ -107,3 +107,43 @@ def test_check_names_the_beat_that_hangs(settings: Settings, ours: Clients) -> N
     assert "beat beat@here (pid 12) has not been heard of for 60 s" in causes(settings, beat=True)["beat_silent"]
     Processes(ours.redis, settings.keys).note(beat, now=time.time())
     assert causes(settings, beat=True)["beat_silent"].endswith(" ago, although a beat runs.")
+
+
+def test_a_schedule_that_has_just_begun_is_given_time(settings: Settings, ours: Clients) -> None:
+    def begin(role: str, *, seconds_ago: float) -> None:
+        lanes = LANES if role == "worker" else ()
+        process = Process(role=role, name="it@here", pid=1, lanes=lanes, started_at=time.time() - seconds_ago)
+        if role == "beat":
+            ours.redis.delete(settings.keys.processes)
+        Processes(ours.redis, settings.keys).note(process, now=time.time())
+
+    for lane in LANES:
+        ours.stream.register(lane, f"{lane}.somebody", lease_seconds=60)
+    begin("beat", seconds_ago=5)
+    begin("worker", seconds_ago=90)
+    done = run(settings, "check", "--json")
+    [told] = [one for one in json.loads(done.stdout)["problems"] if one["name"].startswith("beat")]
+    assert (done.exit_code, told["name"], told["is_advice"]) == (0, "beat_begins", True)
+    assert told["cause"] == "The schedule has not ticked in the 5 s for which beat and a worker for it have run."
+    begin("beat", seconds_ago=90)
+    begin("worker", seconds_ago=5)
+    assert not causes(settings, beat=True), "who is to work the tick off has just begun"
+    begin("beat", seconds_ago=90)
+    begin("worker", seconds_ago=90)
+    assert causes(settings, beat=True) == {"beat_silent": "The schedule has never ticked, although a beat runs."}
+
+
+def test_jobs_that_pass_again_are_no_fault(settings: Settings, ours: Clients) -> None:
+    ours.stream.register("default", "default.somebody", lease_seconds=60)
+    ours.redis.hset(settings.keys.java_breaker, "state", "half_open")
+    [told] = [p for p in Diagnosis(settings, ["default"]).problems() if p.name.startswith("breaker")]
+    assert (told.name, told.is_advice) == ("breaker_half_open", True)
+
+
+def test_check_names_who_says_itself_that_it_stands_still(settings: Settings, ours: Clients) -> None:
+    ours.stream.register("default", "default.somebody", lease_seconds=60)
+    beat = Process(role="beat", name="beat@here", pid=12, probes="127.0.0.1:9")
+    Processes(ours.redis, settings.keys).note(beat, now=time.time(), still=["schedule"])
+    [found] = [p for p in Diagnosis(settings, ["default"]).problems() if not p.is_advice]
+    assert found.cause.startswith("Beat beat@here (pid 12) runs, but its schedule stood still when"), found
+    assert found.remedy == "Restart it; http://127.0.0.1:9/livez says what stands still."

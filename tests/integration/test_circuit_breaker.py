@@ -141,6 +141,27 @@ def test_half_open_opens_again_at_the_failure_rate(make: Callable[..., CircuitBr
     assert breaker.status().opened == 2
 
 
+@pytest.mark.parametrize(("outcome", "then"), [("success", State.CLOSED), ("failure", State.OPEN)])
+def test_half_open_decides_however_small_the_window(
+    make: Callable[..., CircuitBreaker], outcome: Outcome, then: State
+) -> None:
+    breaker = make(window_size=2, minimum_calls=2)
+    half_open(breaker)
+    assert called(breaker, outcome, outcome) is State.HALF_OPEN
+    assert called(breaker, outcome) is then
+
+
+def test_half_open_ends_also_when_another_worker_permits_less(
+    make: Callable[..., CircuitBreaker], stream: EventStream
+) -> None:
+    one, other = make(permitted_calls=5), make(permitted_calls=3)
+    half_open(one)
+    assert called(one, *["success"] * 4) is State.HALF_OPEN
+    park(stream, "1-0")
+    assert other.tend(probe_seconds=1).released == 1
+    assert called(other, "success") is State.CLOSED
+
+
 def test_a_permit_of_half_open_comes_back_when_its_worker_dies(make: Callable[..., CircuitBreaker]) -> None:
     breaker = make()
     half_open(breaker)
@@ -279,6 +300,40 @@ def test_a_parked_job_returns_at_its_deadline_whatever_the_breaker_says(
     assert (seen.released, seen.parked) == (1, 1)
     assert released(client) == ["2-0"]
     assert client.zcard(KEYS.parked_deadlines("java")) == 1
+
+
+def test_a_rate_below_one_a_second_releases_too(make: Callable[..., CircuitBreaker], stream: EventStream) -> None:
+    breaker = make(rate=0.8)
+    park(stream, "1-0")
+    breaker.turn(State.CLOSED)
+    wait_until(lambda: breaker.tend(probe_seconds=1).released, deadline_seconds=10, what="the parked job")
+
+
+# --- Redis' clock is set back by an hour ----------------------------------------------------------------------------
+
+AN_HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize("state", [State.OPEN, State.CLOSED])
+def test_a_clock_set_back_keeps_nobody_parked(
+    make: Callable[..., CircuitBreaker], stream: EventStream, client: RedisClient, state: State
+) -> None:
+    breaker = make()
+    park(stream, "1-0")
+    breaker.turn(state)
+    ahead = f"{time.time() * 1000 + AN_HOUR_MS:.0f}"
+    client.hset(KEYS.java_breaker, mapping={"since_ms": ahead, "ramp_ms": ahead})
+
+    def goes_on() -> bool:
+        tended = breaker.tend(probe_seconds=1)
+        return tended.probe_due or tended.released > 0
+
+    wait_until(goes_on, deadline_seconds=10, what="a look at health, or a release")
+
+
+def test_a_clock_set_back_does_not_use_the_rate_up(make: Callable[..., CircuitBreaker], client: RedisClient) -> None:
+    client.set(KEYS.java_rate, f"{time.time() * 1000 + AN_HOUR_MS:.3f}", px=AN_HOUR_MS)
+    assert admit(make(rate=10), "p") is Verdict.GO
 
 
 # --- the gate of a process ------------------------------------------------------------------------------------------

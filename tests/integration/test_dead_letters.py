@@ -257,8 +257,8 @@ def test_what_came_from_outside_does_not_command_the_terminal(ours: Clients) -> 
 @pytest.mark.parametrize("command", ["replay", "drop"])
 def test_without_a_filter_all_must_be_said(command: str, ours: Clients) -> None:
     bury(ours)
-    assert "say so with --all" in run(command, exit_code=1).output
-    assert "contradict" in run(command, "--all", "--type", "x", exit_code=1).output
+    assert "say so with --all" in run(command, exit_code=2).output
+    assert "contradict" in run(command, "--all", "--type", "x", exit_code=2).output
     assert ours.redis.xlen(DEAD) == 1
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -368,6 +369,14 @@ def test_an_answer_that_trickles_in_is_not_waited_for(clients: Clients) -> None:
     trickle = [http(b"", b"Content-Length: 500"), *([b" "] * 500)]
     with answering(*trickle, pause_seconds=0.02) as url:
         assert reason_of(match(clients(url, timeout_seconds=0.3))) == "timeout"
+
+
+def test_an_answer_that_began_late_gets_no_time_of_its_own(clients: Clients) -> None:
+    head = http(b"", b"Content-Length: 500")
+    with answering(head[:9], head[9:] + b" ", hold=True, pause_seconds=1.7) as url:
+        begun = time.monotonic()
+        assert reason_of(match(clients(url, timeout_seconds=2))) == "timeout"
+        assert time.monotonic() - begun < 3, "urllib3 alone waits for two seconds after the part that came last"
 
 
 def test_a_redirect_is_not_followed(service: MatchingService, clients: Clients) -> None:

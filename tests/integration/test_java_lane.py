@@ -361,6 +361,16 @@ def test_a_call_gets_no_more_time_than_is_left(ours: Clients, lane: InlineLane, 
     assert failed()[0]["reason"] == "deadline"
 
 
+def test_past_its_deadline_nobody_asks_who_has_waited_for_a_permit(
+    ours: Clients, lane: InlineLane, service: MatchingService
+) -> None:
+    for at in range(ours.settings.java_max_concurrent):
+        ours.java_gate.breaker.admit(f"another {at}", lapses_seconds=0.5, parked="")
+    ask(ours, 1, deadline=time.time() + 0.2)
+    lane.run()
+    assert service.calls.shown()["requests"] == 0
+
+
 @pytest.mark.parametrize("fallback", ["none", "local"])
 def test_a_parked_request_is_answered_at_its_deadline(
     ours: Clients, settings: Settings, tmp_path: Path, fallback: str

@@ -116,10 +116,13 @@ def test_a_pool_that_takes_nothing_is_named(settings: Settings, ours: Clients, w
         what="/livez naming the pool",
     )
     assert probed.asks("livez") == 503
+    wait_until(lambda: "stands_still" in causes(settings), deadline_seconds=RED_SECONDS, what="check naming the pool")
+    assert f"(pid {worker.pid}) runs, but its pool of processes stood still" in causes(settings)["stands_still"]
     for pid in children:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: ours.menus.get(7, "main"), deadline_seconds=20, what="the effect")
     probed.turns_green("livez")
+    wait_until(lambda: not causes(settings), deadline_seconds=GREEN_SECONDS, what="nothing wrong")
 
 
 @pytest.mark.parametrize("how", ["away", "frozen"])

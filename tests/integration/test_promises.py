@@ -19,6 +19,7 @@ from connectbot.entries import Batch, Entry
 from connectbot.errors import BacklogFull, FenceLost, Later, Never
 from connectbot.events import new_event
 from connectbot.publisher import EventPublisher
+from connectbot.settings import MOST_IN_A_BATCH
 from tasks import menus
 from tasks.base import BatchRun, Handler, Received, Work
 
@@ -85,6 +86,16 @@ def test_an_effect_and_its_acknowledgement_come_together(ours: Clients) -> None:
     run(ours, read(ours, "a"), mark)
     assert done(ours) == [1, 1, 1]
     assert pending(ours) == 0
+
+
+def test_the_largest_batch_that_settings_allow_is_done_by_one_commit(ours: Clients) -> None:
+    register(ours, "a")
+    publish(ours, *range(MOST_IN_A_BATCH))
+    entries = ours.stream.fetch(read(ours, "a", limit=MOST_IN_A_BATCH))
+    effects = menus.follow(ours, [Received(entry, entry.event()) for entry in entries])
+    ours.stream.commit(LANE, "a", [entry.id for entry in entries], effects)
+    assert pending(ours) == 0
+    assert ours.redis.hlen(ours.settings.keys.users) == MOST_IN_A_BATCH
 
 
 def test_a_commit_that_is_sent_again_changes_nothing(ours: Clients) -> None:

@@ -7,16 +7,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from connectbot.clients import Clients
-from connectbot.embedded import EmbeddedRedis
+from connectbot.embedded import HOST, EmbeddedRedis
 from connectbot.errors import BacklogFull, MalformedEvent
 from connectbot.events import Event, new_event
 from connectbot.publisher import EventPublisher
+from connectbot.quick_script import QuickScript
 from connectbot.redis_client import RedisClient
 from tests.support import ROOT
+from worker.chaos.proxy import Proxy
 
 MANY = 350  # more than goes in one part
 
@@ -80,6 +83,66 @@ def test_a_script_that_redis_has_forgotten_is_sent_again(ours: Clients, client: 
     assert published(ours) == [7, 0, 7, 0]
 
 
+def test_a_script_that_is_forgotten_between_two_parts_is_sent_again(ours: Clients, client: RedisClient) -> None:
+    def coming() -> Iterator[Event]:
+        for event in some(MANY):
+            if event.data["nth"] % 100 == 0:
+                client.script_flush()
+            yield event
+
+    assert ours.publisher.publish_many(coming()) == MANY
+    assert published(ours) == list(range(MANY))
+
+
+def test_a_connection_that_is_not_trusted_any_more_is_not_waited_for(
+    ours: Clients, embedded_redis: EmbeddedRedis
+) -> None:
+    proxy = Proxy(embedded_redis.port)
+    proxy.start()
+    clients = Clients.open(replace(ours.settings, redis_url=f"redis://{HOST}:{proxy.port}/0"))
+    assert clients.publisher.publish_global_event("test.event", {"nth": 1})
+    proxy.silence()
+    proxy.resume()
+    clients.stream.distrust_connections()
+    assert clients.publisher.publish_global_event("test.event", {"nth": 2})
+    assert published(ours) == [1, 2]
+    clients.redis.close()
+    clients.java.close()
+    proxy.stop()
+
+
+def test_of_a_pool_that_was_limited_no_connection_is_held_back(ours: Clients) -> None:
+    one = Clients.open(replace(ours.settings, redis_url=f"{ours.settings.redis_url}?max_connections=1"))
+    for _ in range(2):
+        assert one.publisher.publish_global_event("test.event", {"nth": 1})
+        assert one.publisher.publish_many(some(1)) == 1
+        assert one.redis.ping()
+    one.redis.close()
+    one.java.close()
+
+
+def test_a_thread_of_a_child_never_sees_the_connection_of_the_parent(
+    ours: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Watched(QuickScript):
+        """Lets a second thread take a connection whenever the first has changed something."""
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if is_child:
+                taken.append(self._connection())
+
+    is_child, taken = False, []
+    script = Watched(ours.redis, "publish")
+    parents = script._connection()
+    script._release(parents)
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    is_child = True
+    taken.append(script._connection())
+    assert len(taken) > 1
+    assert parents not in taken
+
+
 def test_a_connection_that_redis_has_closed_is_replaced(ours: Clients, client: RedisClient) -> None:
     for _ in range(3):
         assert ours.publisher.publish_global_event("test.event", {"nth": 7})
@@ -119,6 +182,36 @@ def test_a_child_never_uses_the_connections_of_its_parent(ours: Clients, redis_u
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert ours.redis.xlen(ours.settings.keys.events) == 401
+
+
+def test_a_trace_that_cannot_be_written_is_left_out(ours: Clients) -> None:
+    traced = Clients.open(replace(ours.settings, trace="1"))
+    event = next(some(1))
+    (key,), _ = traced.tracer.scripted([event])
+    ours.redis.set(key, "no stream")
+    traced.publisher.publish(event)
+    assert published(ours) == [0]
+    traced.redis.close()
+    traced.java.close()
+
+
+def test_what_is_no_stream_is_answered_false_and_told(ours: Clients, caplog: pytest.LogCaptureFixture) -> None:
+    ours.redis.set(ours.settings.keys.events, "no stream")
+    assert ours.publisher.publish_user_event(7, "test.event", {"nth": 1}) is False
+    assert "(test.event) was not published" in caplog.text
+    assert "WRONGTYPE" in caplog.text
+
+
+def test_no_data_is_published_as_none_and_what_is_no_data_is_answered_false(
+    ours: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    no_data: Any = 5
+    assert ours.publisher.publish_user_event(7, "test.event", None) is True
+    assert ours.publisher.publish_global_event("test.event", None) is True
+    assert ours.publisher.publish_microservice_event("matching", "test.event", None) is True
+    assert ours.publisher.publish_global_event("test.event", no_data) is False
+    assert ours.redis.xlen(ours.settings.keys.events) == 3
+    assert "(test.event) was not published: TypeError" in caplog.text
 
 
 def test_traced_events_are_published_in_parts_too(ours: Clients) -> None:

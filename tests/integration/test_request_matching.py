@@ -149,7 +149,8 @@ def test_the_names_are_found_where_they_are_looked_for() -> None:
 
 def run(*arguments: str) -> tuple[int, dict[str, object]]:
     done = CliRunner().invoke(java, [*arguments, "--json"])
-    return done.exit_code, json.loads(done.output)
+    assert (done.exit_code == 0) == (not done.stderr), "who fails says why, and what to do"
+    return done.exit_code, json.loads(done.stdout)
 
 
 def test_an_operator_sees_and_turns_the_breaker(ours: Clients, settings: Settings, service: MatchingService) -> None:

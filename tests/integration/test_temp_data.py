@@ -95,6 +95,14 @@ def test_what_expires_is_told_to_its_owner_once(ours: Clients) -> None:
     assert ours.temp_data.keys_of("user_7") == ["stays"]
 
 
+def test_a_namespace_of_what_is_no_id_holds_up_nobody(ours: Clients) -> None:
+    for number in ("9" * 5_000, str(2**63), str(2**63 - 1)):
+        ours.temp_data.store(f"user_{number}", "k", {}, now=time.time(), ttl_seconds=0.01)
+    wait_until(lambda: len(ours.temp_data.due(now=time.time(), limit=9)) == 3, deadline_seconds=5, what="three due")
+    wait_until(lambda: expire(ours) or len(events(ours)) == 3, deadline_seconds=5, what="three events")
+    assert {event["user_id"] for event in events(ours)} == {None, 2**63 - 1}
+
+
 def test_what_v21_gave_more_time_is_put_off(ours: Clients) -> None:
     ours.temp_data.store("user_7", "k", {"a": 1}, now=time.time() - 100, ttl_seconds=100.01)
     ours.redis.set(":1:temp:user_7:k", "stored anew by v21", px=60_000)

@@ -378,6 +378,14 @@ def test_a_trace_is_capped_and_expires(ours: Clients, lane: InlineLane, client: 
     assert len(told("one")["steps"]) > STEPS_A_BUCKET
 
 
+def test_a_trace_that_cannot_be_written_holds_nothing_up(ours: Clients, lane: InlineLane) -> None:
+    bucket, _ = ours.tracer.admitting(login(event_id="one"))
+    ours.redis.set(bucket, "no stream")
+    ours.publisher.publish(login(event_id="one"))
+    lane.run(nothing_to_do)
+    assert ours.redis.xpending(ours.settings.keys.events, "default")["pending"] == 0
+
+
 def test_an_entry_that_was_trimmed_is_found_by_its_trace(ours: Clients, lane: InlineLane) -> None:
     ours.publisher.publish(login(event_id="one"))
     lane.run(nothing_to_do)

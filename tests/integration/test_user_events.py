@@ -75,6 +75,15 @@ def test_a_deleted_user_leaves_nothing_behind(ours: Clients) -> None:
     assert ours.users.look_up([7])[7].role is None
 
 
+def test_a_user_with_very_much_temporary_data_can_be_deleted(ours: Clients) -> None:
+    create(ours, 7, "admin")
+    until_options(ours, 7, 5)
+    index = ours.settings.keys.temp_namespace(user_namespace(7))
+    ours.redis.sadd(index, *range(9000))  # more than Lua hands to one command
+    publish(ours, "user.deleted", {"user": {"id": 7}})
+    wait_until(lambda: not ours.redis.exists(index), deadline_seconds=20, what="all of it to go")
+
+
 def test_a_login_warms_what_is_missing_and_leaves_what_is_warm(ours: Clients) -> None:
     create(ours, 7, "admin")
     create(ours, 8, "admin")

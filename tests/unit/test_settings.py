@@ -137,6 +137,15 @@ def test_an_unusable_number_is_refused_by_the_name_of_its_variable(
         Settings.load()
 
 
+@pytest.mark.parametrize("variable", ["CONNECTBOT_BATCH_SIZE", "CONNECTBOT_JAVA_BATCH_SIZE"])
+def test_a_batch_that_no_commit_could_hold_is_refused(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "5000")
+    Settings.load()
+    monkeypatch.setenv(variable, "5001")
+    with pytest.raises(SettingsError, match=rf"^{variable} must be at most 5,000$"):
+        Settings.load()
+
+
 def test_a_switch_that_is_neither_on_nor_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTBOT_BRIDGE", "maybe")
     with pytest.raises(SettingsError, match=r"^CONNECTBOT_BRIDGE must be on or off, not 'maybe'$"):

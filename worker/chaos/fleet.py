@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Timer
 from typing import Final
 
@@ -35,7 +36,9 @@ class Fleet:
     def __init__(self, *, size: int, app: str, arguments: Sequence[str], settings: Settings, directory: Path) -> None:
         self.size = size
         self._command = [sys.executable, "-m", "celery", "-A", app, "worker", "--loglevel=INFO", *arguments]
-        self._environment: Mapping[str, str] = {**os.environ, **environment(settings)}
+        # What processes that are killed do not remove.
+        self._scraps = TemporaryDirectory(prefix="connectbot-chaos-", ignore_cleanup_errors=True)
+        self._environment: Mapping[str, str] = {**os.environ, **environment(settings), "TMPDIR": self._scraps.name}
         self._directory = directory
         self._workers: list[subprocess.Popen[bytes]] = []
         self._timers: list[Timer] = []
@@ -73,6 +76,7 @@ class Fleet:
         for worker in self._workers:
             _signal_group(worker, signal.SIGKILL)
             worker.wait()
+        self._scraps.cleanup()
 
     # --- the attacks ----------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from connectbot.publisher import user_event
 from connectbot.redis_client import translated_errors
 from connectbot.settings import Settings
 from worker.chaos.fleet import Fleet
-from worker.commands.common import Failed, interrupt_on_sigterm, json_option
+from worker.commands.common import Failed, interrupt_on_signals, json_option
 from worker.routing import DEFAULT, LANES
 
 AT_ONCE: Final = 500
@@ -52,7 +52,7 @@ def bench(*, events: int, as_json: bool) -> None:
     The effect of an event is a user's menus in the cache. Nothing is compared: `make bench`, in the repository,
     measures beside other systems, several times each, and shows the spread.
     """
-    interrupt_on_sigterm()
+    interrupt_on_signals()
     with tempfile.TemporaryDirectory(prefix="connectbot-bench-") as directory:
         config = {"client-output-buffer-limit": "pubsub 0 0 0"}
         with EmbeddedRedis(Path(directory) / "redis", config=config) as server:

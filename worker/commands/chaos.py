@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 import sys
 import tempfile
 import uuid
@@ -22,6 +21,7 @@ from worker.chaos.schedule import make_schedule
 from worker.chaos.scorecard import Scorecard
 from worker.chaos.system import ConnectBotSystem, System
 from worker.chaos.target import NAMESPACE_PREFIX, OperatorsRedis, OwnRedis
+from worker.commands.common import interrupt_on_signals
 
 SYSTEMS: dict[str, Callable[[Settings], System]] = {"connectbot": ConnectBotSystem, "celery": PlainCelerySystem}
 
@@ -62,7 +62,7 @@ def chaos(
     """
     if redis_url and redis_outages:
         raise click.UsageError("--redis-outages is for the embedded Redis only: leave --redis-url out")
-    signal.signal(signal.SIGTERM, _interrupt)  # whatever ends us, no worker may stay behind
+    interrupt_on_signals()
     schedule = make_schedule(seed=seed, kills=kills, workers=workers, redis_outages=redis_outages)
     plan = Plan(events=events, seed=seed, workers=workers, schedule=schedule)
     cards = []
@@ -104,10 +104,6 @@ def _play(name: str, plan: Plan, *, settings: Settings, target: Target, director
             return run.play()
         finally:
             target.stop()
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _show(cards: Sequence[Scorecard], *, as_json: bool) -> None:

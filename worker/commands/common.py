@@ -42,8 +42,8 @@ class Commands(click.Group):
             raise click.exceptions.Exit(INTERRUPTED) from None
         except RedisUnavailable as error:
             raise Failed(
-                f"{str(error).rstrip('.')}: see that the Redis of REDIS_URL runs, or name another by --redis-url; "
-                "`connectbot check` says more"
+                f"{str(error).rstrip('.')}: see that the Redis of REDIS_URL runs, or name another by "
+                "`connectbot --redis-url URL ...`; `connectbot check` says more"
             ) from error
         except ConnectBotError as error:
             raise Failed(str(error)) from error
@@ -60,13 +60,15 @@ def opened() -> Clients:
     return Clients.open(Settings.load())
 
 
-def interrupt_on_sigterm() -> None:
-    """Take SIGTERM for a Ctrl-C: whatever ends us, nothing that we have started is left running."""
+def interrupt_on_signals() -> None:
+    """Take SIGTERM, and a terminal that is closed, for a Ctrl-C: nothing that we have started or written is left."""
 
     def interrupt(_signal: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup wants us to go on
+            signal.signal(number, interrupt)
 
 
 # --- options and arguments ------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def _change(
     as_json: bool,
 ) -> None:
     if everything != selection.is_everything:
-        raise Failed(
+        raise click.UsageError(
             "--all and a filter contradict each other: give one of them"
             if everything
             else "without a filter this would be every dead letter: say so with --all"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connectbot.circuit_breaker import State
-from worker.commands.common import json_option, opened
+from worker.commands.common import Failed, json_option, opened
 
 
 @click.group()
@@ -30,7 +29,10 @@ def status(as_json: bool) -> None:
     """
     seen = opened().java_gate.breaker.status()
     _show(dataclasses.asdict(seen), as_json=as_json)
-    sys.exit(1 if seen.state in (State.OPEN.value, State.FORCED_OPEN.value) else 0)
+    if seen.state == State.FORCED_OPEN.value:
+        raise Failed("an operator lets no job pass: `connectbot java release` lets them go on")
+    if seen.state == State.OPEN.value:
+        raise Failed("no job passes while the circuit breaker is open: `connectbot java probe` asks how the service is")
 
 
 @java.command()
@@ -39,8 +41,13 @@ def probe(as_json: bool) -> None:
     """Ask the service whether it is well (JAVA_SERVICE_URL, JAVA_SERVICE_TIMEOUT). Exit status 1 when it is not."""
     ours = opened()
     health = ours.java.health()
-    _show({"well": health.well, "reason": health.reason, "url": ours.settings.java_service_url}, as_json=as_json)
-    sys.exit(0 if health else 1)
+    url = ours.settings.java_service_url
+    _show({"well": health.well, "reason": health.reason, "url": url}, as_json=as_json)
+    if not health:
+        raise Failed(
+            f"the Java service at {url} is not well ({health.reason}): see that it runs, or name another one by "
+            "JAVA_SERVICE_URL"
+        )
 
 
 @java.command()

@@ -20,7 +20,7 @@ from rich.table import Table
 from connectbot.clients import Clients
 from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
-from worker.commands.common import interrupt_on_sigterm, json_option
+from worker.commands.common import interrupt_on_signals, json_option
 from worker.demo import Line, Scenario
 from worker.stack import Stack
 
@@ -37,7 +37,7 @@ def demo(as_json: bool) -> None:
     Ends by itself, with exit status 0 only if every line of the summary holds.
     """
     begun = time.monotonic()
-    interrupt_on_sigterm()
+    interrupt_on_signals()
     settings = dataclasses.replace(Settings(), flower_basic_auth=Settings.load().flower_basic_auth)
     with tempfile.TemporaryDirectory(prefix="connectbot-demo-") as directory:
         stack = Stack(settings, directory=Path(directory), own_redis=True, own_matching_service=True)
@@ -90,7 +90,7 @@ def up(directory: Path, as_json: bool) -> None:
     Redis is embedded unless REDIS_URL is set; the matching service is a stand-in unless JAVA_SERVICE_URL is set.
     """
     settings = Settings.load()
-    interrupt_on_sigterm()
+    interrupt_on_signals()
     stack = Stack(
         settings,
         directory=directory.absolute(),

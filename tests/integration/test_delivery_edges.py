@@ -1,0 +1,198 @@
+"""Entries and moments that nobody plans for: none of them is lost, stays pending, or comes again for ever."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from connectbot.clients import Clients
+from connectbot.effects import Effects
+from connectbot.entries import Batch
+from connectbot.errors import Later
+from connectbot.events import Event, encode, new_event
+from connectbot.users import KnownUser, Users
+from tasks import menus
+from tasks.base import BatchRun, Received, Work
+from tests.support import wait_until
+from worker.consumer import LaneConsumer
+from worker.routing import ROUTES
+
+LANE, STREAM, CONSUMER = "default", "connectbot:events", "a"
+NANOSECONDS = 1_763_900_000_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def registered(ours: Clients) -> None:
+    ours.stream.register(LANE, CONSUMER, lease_seconds=60)
+
+
+def event(type_: str = "user.created", **user: Any) -> Event:
+    return new_event(type_, {"user": {"id": 1, **user}}, channel="connectbot:global")
+
+
+def put(ours: Clients, what: Event, *, id_: str = "*", **fields: str) -> str:
+    text = {"type": what.type, "event": encode(what), **fields}
+    return str(ours.redis.xadd(STREAM, text, id=id_).decode())
+
+
+def read(ours: Clients) -> Batch:
+    entries = ours.stream.read(LANE, CONSUMER, limit=20_000, wait_seconds=0.01)
+    types = tuple(sorted({entry.type for entry in entries}))
+    return Batch(LANE, CONSUMER, types, entries[0].id, entries[-1].id, len(entries))
+
+
+def pending(ours: Clients, lane: str = LANE) -> int:
+    return int(ours.redis.xpending(STREAM, lane)["pending"])
+
+
+def role(ours: Clients) -> str | None:
+    user: KnownUser = ours.users.look_up([1])[1]
+    return user.role
+
+
+def test_an_entry_with_too_many_fields_to_be_put_aside_is_a_dead_letter(ours: Clients) -> None:
+    def not_yet(ours: Clients, received: Sequence[Received]) -> Effects:
+        raise Later("not_yet", delay_seconds=1)
+
+    put(ours, event(), **{f"f{number}": "x" for number in range(5000)})
+    BatchRun(ours, read(ours), Work(not_yet)).run()
+    assert pending(ours) == 0
+    ((_, letter),) = ours.redis.xrange("connectbot:events:dead")
+    assert letter[b"reason"] == b"malformed"
+
+
+def test_ten_thousand_entries_are_acknowledged_at_once(ours: Clients) -> None:
+    for _ in range(100):
+        ours.publisher.publish(*(event("activity.created") for _ in range(100)))
+    entries = ours.stream.read(LANE, CONSUMER, limit=10_000, wait_seconds=0.01)
+    ours.stream.commit(LANE, CONSUMER, [entry.id for entry in entries], Effects())
+    assert len(entries) == 10_000
+    assert pending(ours) == 0
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_what_is_deleted_while_a_process_dies_over_it_is_not_pending_for_ever(named: bool, ours: Clients) -> None:
+    ids = [put(ours, event()) for _ in range(3)]
+    batch = read(ours)
+    if named:
+        batch = Batch(LANE, CONSUMER, batch.types, ids[0], ids[-1], len(ids), tuple(ids))
+    ours.redis.xdel(STREAM, ids[1])
+    assert [entry.id for entry in ours.stream.redeliver(batch)] == [ids[0], ids[2]]
+    assert ours.stream.pending(LANE, CONSUMER, limit=9) == [ids[0], ids[2]]
+
+
+def test_what_is_finished_and_trimmed_does_not_keep_the_rest_from_being_handed_out_again(ours: Clients) -> None:
+    ids = [put(ours, event()) for _ in range(3)]
+    batch = read(ours)
+    ours.stream.commit(LANE, CONSUMER, ids[:1], Effects())
+    ours.redis.xdel(STREAM, ids[0])
+    named = Batch(LANE, CONSUMER, batch.types, ids[0], ids[-1], len(ids), tuple(ids))
+    assert [entry.id for entry in ours.stream.redeliver(named)] == ids[1:]
+
+
+def test_a_handler_that_ends_its_process_from_a_thread_ends_it(ours: Clients) -> None:
+    def leave(ours: Clients, received: Sequence[Received]) -> Effects:
+        raise SystemExit
+
+    entry = put(ours, event())
+    read(ours)
+    batch = Batch(LANE, CONSUMER, ("user.created",), entry, entry, 1, (entry,))
+    with pytest.raises(SystemExit):  # to be seen by the consumer, which hands the entry out again
+        BatchRun(ours, batch, Work(leave, one_by_one=True)).run()
+
+
+def test_ids_made_of_microseconds_keep_the_role_and_the_order(ours: Clients) -> None:
+    put(ours, event(role="admin"), id_=f"{NANOSECONDS // 1000}-0")
+    BatchRun(ours, read(ours), Work(menus.follow)).run()
+    assert role(ours) == "admin"
+    put(ours, event("user.deleted"))
+    BatchRun(ours, read(ours), Work(menus.follow)).run()
+    assert role(ours) is None
+    put(ours, event(role="employee"), origin=f"{NANOSECONDS // 1000}-0")
+    BatchRun(ours, read(ours), Work(menus.follow)).run()
+    assert role(ours) is None, "what was put aside before is older"
+
+
+def test_ids_made_of_nanoseconds_are_not_trimmed_before_every_lane_has_read_them(ours: Clients) -> None:
+    first = NANOSECONDS // 256 * 256 - 120  # numbers that Lua takes for one and the same
+    for number in range(240):
+        put(ours, event(), id_=f"{first + number}-{240 - number}")
+    everything = ours.stream.read(LANE, CONSUMER, limit=240, wait_seconds=0.01)
+    ours.stream.commit(LANE, CONSUMER, [entry.id for entry in everything], Effects())
+    ours.stream.register("java", "j", lease_seconds=60)
+    some = ours.stream.read("java", "j", limit=70, wait_seconds=0.01)
+    ours.stream.commit("java", "j", [entry.id for entry in some], Effects())
+    ours.stream.trim(keep=10)
+    assert len(ours.stream.read("java", "j", limit=240, wait_seconds=0.01)) == 170
+
+
+def test_trimming_reads_no_entries(ours: Clients) -> None:
+    for _ in range(20):
+        ours.publisher.publish(*(event() for _ in range(100)))
+    entries = ours.stream.read(LANE, CONSUMER, limit=2000, wait_seconds=0.01)
+    ours.stream.commit(LANE, CONSUMER, [entry.id for entry in entries], Effects())
+    ours.redis.xgroup_setid(STREAM, "java", "$")
+    ours.redis.config_resetstat()
+    assert 900 <= ours.stream.trim(keep=1000) <= 1000
+    assert "cmdstat_xrange" not in ours.redis.info("commandstats")
+
+
+def test_many_thousand_users_can_be_cleared_at_once(ours: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(menus, "clients", lambda: ours)
+    assert menus.clear.run(range(100_000)) == 100_000
+
+
+class Idle:
+    """A pool that never comes to its orders."""
+
+    def __init__(self) -> None:
+        self.given: list[Batch] = []
+
+    def send(self, order_id: str, task: Any, batch: Batch, *, time_limit_seconds: float) -> None:
+        self.given.append(batch)
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+def test_large_events_are_taken_a_few_at_a_time(inherited: bool, ours: Clients) -> None:
+    for _ in range(60):
+        put(ours, event(note="x" * 1_000_000))
+    if inherited:
+        read(ours)
+        ours.redis.delete(ours.settings.keys.lease(CONSUMER))
+    idle = Idle()
+    consumer = LaneConsumer(ours, lane=LANE, routes=ROUTES, pool=idle, worker="w", most_in_flight=100)
+    consumer.run()
+    wait_until(lambda: sum(batch.count for batch in idle.given) == 60, deadline_seconds=20, what="all of them")
+    consumer.stop()
+    assert max(batch.count for batch in idle.given) <= 16
+
+
+def test_a_consumer_whose_stream_was_deleted_leaves_no_fence(ours: Clients) -> None:
+    ours.redis.delete(STREAM)
+    ours.stream.leave(LANE, CONSUMER)
+    assert not ours.redis.exists(ours.settings.keys.fences(LANE))
+
+
+def test_who_comes_back_while_the_deleted_are_forgotten_is_not_forgotten(
+    ours: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hear(what: Event) -> int:
+        put(ours, what)
+        return BatchRun(ours, read(ours), Work(menus.follow)).run()
+
+    came_back = []
+
+    def look_up_and_be_late(users: Users, ids: Iterable[int]) -> dict[int, KnownUser]:
+        known = look_up(users, ids)
+        monkeypatch.setattr(Users, "look_up", look_up)
+        came_back.append(hear(event(role="admin")))
+        return known
+
+    look_up = Users.look_up
+    hear(event("user.deleted"))
+    monkeypatch.setattr(Users, "look_up", look_up_and_be_late)
+    assert ours.users.forget_deleted(before=time.time() + 1, limit=9) == 1
+    assert not came_back or ours.users.look_up([1]), "there was a moment to come back in, and it was forgotten"
