@@ -198,7 +198,7 @@ class LaneConsumer:
         limit = self._appetite.limit
         taken = self._stream.take_over(self._lane, self._name, limit=limit)
         self._appetite.note(taken.entries)
-        if limit <= len(taken.entries) < self._appetite.most:
+        if len(taken.entries) >= limit:
             self._next_beat = 0.0  # there is more, and it need not wait
         for name in taken.fallen:
             logger.warning("consumer %s is dead: %s takes over its entries", name, self._name)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from connectbot.entries import Batch, Entry
 from connectbot.events import is_known
-from worker.routing import Route, tasks_of
+from worker.routing import LANES, Route, tasks_of
 
 MOST_DEATHS: Final = 3
 """An entry over which so many processes have died, the last time alone, is the cause of it."""
@@ -49,7 +49,9 @@ class Planner:
         return entry.lane in (None, self._lane) and entry.type in self._tasks
 
     def is_unknown(self, entry: Entry) -> bool:
-        """Whether no lane has a task for the entry, nor does anybody know its type."""
+        """Whether no lane has a task for the entry, nor does anybody know its type, or the lane that it is for."""
+        if entry.lane not in (None, *LANES):
+            return True
         return entry.type not in self._routed and not is_known(entry.type)
 
     def orders_for_news(self, consumer: str, entries: Sequence[Entry]) -> list[Order]:

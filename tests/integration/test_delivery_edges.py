@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from connectbot.effects import Effects
 from connectbot.entries import Batch
 from connectbot.errors import Later
 from connectbot.events import Event, encode, new_event
+from connectbot.redis_client import RedisClient
 from connectbot.users import KnownUser, Users
 from tasks import menus
 from tasks.base import BatchRun, Received, Work
@@ -129,15 +131,15 @@ def test_ids_made_of_nanoseconds_are_not_trimmed_before_every_lane_has_read_them
     assert len(ours.stream.read("java", "j", limit=240, wait_seconds=0.01)) == 170
 
 
-def test_trimming_reads_no_entries(ours: Clients) -> None:
+def test_trimming_reads_no_entries(ours: Clients, client: RedisClient) -> None:
     for _ in range(20):
         ours.publisher.publish(*(event() for _ in range(100)))
     entries = ours.stream.read(LANE, CONSUMER, limit=2000, wait_seconds=0.01)
     ours.stream.commit(LANE, CONSUMER, [entry.id for entry in entries], Effects())
-    ours.redis.xgroup_setid(STREAM, "java", "$")
-    ours.redis.config_resetstat()
+    client.xgroup_setid(STREAM, "java", "$")
+    client.config_resetstat()
     assert 900 <= ours.stream.trim(keep=1000) <= 1000
-    assert "cmdstat_xrange" not in ours.redis.info("commandstats")
+    assert "cmdstat_xrange" not in client.info("commandstats")
 
 
 def test_many_thousand_users_can_be_cleared_at_once(ours: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +170,18 @@ def test_large_events_are_taken_a_few_at_a_time(inherited: bool, ours: Clients) 
     wait_until(lambda: sum(batch.count for batch in idle.given) == 60, deadline_seconds=20, what="all of them")
     consumer.stop()
     assert max(batch.count for batch in idle.given) <= 16
+
+
+def test_a_large_estate_is_taken_over_without_waiting_for_the_next_beat(ours: Clients) -> None:
+    for _ in range(15):
+        ours.publisher.publish(*(event() for _ in range(100)))
+    read(ours)
+    ours.redis.delete(ours.settings.keys.lease(CONSUMER))
+    idle, patient = Idle(), replace(ours, settings=replace(ours.settings, lease_seconds=600))
+    consumer = LaneConsumer(patient, lane=LANE, routes=ROUTES, pool=idle, worker="w", most_in_flight=1000)
+    consumer.run()
+    wait_until(lambda: sum(batch.count for batch in idle.given) == 1500, deadline_seconds=20, what="all of it")
+    consumer.stop()
 
 
 def test_a_consumer_whose_stream_was_deleted_leaves_no_fence(ours: Clients) -> None:
