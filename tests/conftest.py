@@ -33,12 +33,16 @@ MORE_RULES = {
 @pytest.fixture(scope="session", autouse=True)
 def nothing_private_is_logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Looks, when all tests have run, for what they have planted, in every log that they leave and their own lines."""
-    listener = markers.Listener()
-    logging.getLogger().addHandler(listener)
-    yield
-    logging.getLogger().removeHandler(listener)
+    with markers.Listener() as listener:
+        yield
     found = [*listener.heard, *markers.lines_with_markers(tmp_path_factory.getbasetemp().rglob("*.log"))]
     assert not found, "private data is in the log, at:\n" + "\n".join(found[:50])
+
+
+@pytest.fixture(autouse=True)
+def caplog_is_as_usual(caplog: pytest.LogCaptureFixture) -> None:
+    """The search above has every line made; ``caplog`` holds warnings and worse, unless a test sets another level."""
+    caplog.handler.setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import base64
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 TOKEN: Final = "secret-marker-token"
 NAME: Final = "secret-marker-name Иванова"
@@ -59,26 +59,39 @@ def lines_with_markers(files: Iterable[Path]) -> Iterator[str]:
                     yield f"{file}:{number}: {', '.join(markers)}"
 
 
-class Listener(logging.Handler):
-    """Notes the lines of this process that hold a marker."""
+class Listener:
+    """Notes where the code of this process logs a marker, at whatever level, for the time of a block.
+
+    It makes the records: a handler would be gone as soon as a test configures the logging.
+    """
 
     def __init__(self) -> None:
-        super().__init__(logging.NOTSET)
-        self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
         self.heard: list[str] = []
+        self._format = logging.Formatter("%(name)s: %(message)s").format
+        self._make = logging.getLogRecordFactory()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """A line, with its traceback."""
-        if markers := found_in(self.format(record).encode("utf-8", "replace")):
+    def __enter__(self) -> Self:
+        logging.setLogRecordFactory(self._hear)
+        logging.getLogger().setLevel(logging.DEBUG)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.setLogRecordFactory(self._make)
+
+    def _hear(self, *arguments: Any, **more: Any) -> logging.LogRecord:
+        record = self._make(*arguments, **more)
+        if markers := found_in(self._format(record).encode("utf-8", "replace")):
             self.heard.append(f"{record.pathname}:{record.lineno}: {', '.join(markers)}")
+        return record
 
 
 def _forms(marker: str) -> Iterator[bytes]:
     text = marker.encode()
     yield text
     if not marker.isascii():
-        yield marker.encode("unicode_escape")  # JSON in ASCII
-        yield repr(text)[2:-1].encode()  # bytes as Python shows them
+        # JSON in ASCII, and bytes as Python shows them; and either one inside a line that is JSON itself.
+        for form in (marker.encode("unicode_escape"), repr(text)[2:-1].encode()):
+            yield from (form, form.replace(b"\\", b"\\\\"))
     if len(text) >= SHORTEST_IN_BASE64:  # the broker keeps messages so: there are three ways to begin in four letters
         for before in range(3):
             yield base64.b64encode(b" " * before + text)[4 if before else 0 : -4]

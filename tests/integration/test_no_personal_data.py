@@ -181,12 +181,27 @@ def test_a_marker_is_found_however_it_is_written(tmp_path: Path) -> None:
         f"name={markers.NAME}",
         json.dumps({"name": "Иванова"}),
         repr("Иванова".encode()),
+        json.dumps(json.dumps({"name": "Иванова"})),
+        json.dumps(repr("Иванова".encode())),
         *(ascii_of_base64(" " * number + markers.EMAIL) for number in range(3)),
         "Мои активности",
     ]
     log = tmp_path / "planted.txt"
     log.write_text("\n".join(["nothing here", *ways]))
     assert len(list(markers.lines_with_markers([log]))) == len(ways)
+
+
+def test_a_line_of_this_process_is_heard_at_any_level_whoever_handles_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as when a test configures the logging
+    of_all_tests = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(logging.LogRecord)
+    try:
+        with markers.Listener() as listener:
+            logging.getLogger("connectbot").debug("hello %s", markers.NAME)
+    finally:
+        logging.setLogRecordFactory(of_all_tests)
+    (heard,) = listener.heard
+    assert heard.startswith(f"{__file__}:")
 
 
 def ascii_of_base64(text: str) -> str:
