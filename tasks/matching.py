@@ -105,8 +105,12 @@ def _match(ours: Clients, one: Received, request: MatchingRequest, deadline: flo
     left_seconds = _left_seconds(deadline)
     if left_seconds <= 0:
         raise Later("deadline", delay_seconds=0, counted=False)
-    traceparent = traceparent_of(one)
-    return ours.java.match(request, idempotency_key=one.event.id, traceparent=traceparent, timeout_seconds=left_seconds)
+    return ours.java.match(
+        request,
+        idempotency_key=one.event.id,
+        traceparent=traceparent_of(one),
+        timeout_seconds=left_seconds,
+    )
 
 
 def _request(one: Received) -> MatchingRequest:

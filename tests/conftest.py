@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,13 @@ MORE_RULES = {
     "worker": "~test:* ~begun ~done ~process",  # handlers that write keys of their own
 }
 """What only tests need of the roles, as deploy/redis-acl/README.md tells operators to add theirs."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def started_processes_take_ctrl_c() -> None:
+    """A shell that puts tests into the background has them ignore SIGINT, and so would all that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
