@@ -34,7 +34,7 @@ local function users_before(time)
   if #ids == 0 then return {}, "", 0 end
   local rows, strangers = {}, {}
   for nth, record in ipairs(redis.call("HMGET", KEYS[1], unpack(ids))) do
-    local found = record and #record > 36 and rows or strangers
+    local found = record and string.find(record, " ", 1, true) and rows or strangers
     found[#found + 1] = ids[nth]
     if found == rows then found[#found + 1] = record end
   end

@@ -119,7 +119,8 @@ def test_only_what_runs_out_is_warmed(ours: Clients, small_pages: None) -> None:
 
 def test_users_who_are_gone_leave_the_index(ours: Clients) -> None:
     know(ours, [(7, None), (8, "admin")])
-    ours.redis.zadd(ours.settings.keys.warm_menus, {"7": 1.0, "8": 1.0, "9": 1.0})
+    ours.redis.hset(ours.settings.keys.users, "10", "0" * 17 + "-" + "0" * 20)  # deleted by an id of microseconds
+    ours.redis.zadd(ours.settings.keys.warm_menus, {"7": 1.0, "8": 1.0, "9": 1.0, "10": 1.0})
     assert sum(ours.menus.warmer.expiring(before=time.time())) == 1
     assert ours.redis.zrange(ours.settings.keys.warm_menus, 0, -1) == [b"8"]
     assert ours.users.look_up([9]) == {}
