@@ -35,7 +35,7 @@ AT_ONCE = 500
 WARM_UP = 0.01
 TENTHS = 10
 MOST_GROWTH, LEAST_RATE, MOST_KEPT = 1.2, 0.9, 1.15
-"""Redis removes whole nodes of the stream, and what is less than a tenth of what is kept is not worth a look."""
+"""Redis removes whole nodes of the stream only."""
 
 
 @dataclass(frozen=True, slots=True)

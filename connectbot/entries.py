@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Self
+from dataclasses import dataclass, field
+from typing import Final, Self, TypeAlias
 
 from connectbot import events
 from connectbot.errors import MalformedEvent
@@ -42,6 +42,11 @@ class Entry:
         """The entry as Redis answers it; ``counted`` is what Redis keeps with it while it is pending."""
         deaths, deliveries = divmod(counted, DEATH)
         return cls(id_.decode(), fields, deliveries, deaths)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its fields and their values."""
+        return sum(len(name) + len(value) for name, value in self.fields.items())
 
     @property
     def text(self) -> bytes:
@@ -94,6 +99,10 @@ class Entry:
         """The event itself. Raises `MalformedEvent`."""
         return events.decode(self.text)
 
+    def enclosed(self) -> Enclosed:
+        """The entry as it travels in a batch."""
+        return self.id, tuple(word for pair in self.fields.items() for word in pair)
+
     def put_aside(self, *, lane: str, attempts: int, tries: int) -> list[bytes]:
         """The fields, one after the other, with which the entry comes back."""
         fields = {
@@ -110,12 +119,17 @@ class Entry:
         return int(named) if named.isdigit() and len(named) < _SEQUENCE_DIGITS else 0
 
 
+Enclosed: TypeAlias = tuple[str, tuple[bytes, ...]]
+"""An entry's id, and its fields and their values, one after the other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Up to some hundred entries of one consumer, by reference: the order to work on them travels light.
 
     ``ids`` names the entries one by one; when it is empty, they are all those from ``first`` to ``last`` whose
-    type is among ``types``.
+    type is among ``types``. Where they are few and small they are ``enclosed``, each as its id and its fields, so that
+    nobody has to ask Redis for them.
     """
 
     lane: str
@@ -125,10 +139,15 @@ class Batch:
     last: str
     count: int
     ids: tuple[str, ...] = ()
+    enclosed: tuple[Enclosed, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         """What operators see of it (Flower, logs)."""
         return f"{self.count} entries of lane {self.lane}, {self.first} to {self.last}"
+
+    def opened(self) -> list[Entry]:
+        """The entries that are enclosed."""
+        return [Entry(id_, dict(zip(words[::2], words[1::2], strict=True))) for id_, words in self.enclosed]
 
     def contains(self, entry: Entry) -> bool:
         """Whether an entry between ``first`` and ``last`` is part of this batch."""

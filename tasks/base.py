@@ -129,6 +129,8 @@ class BatchRun:
         return len(entries)
 
     def _fetch(self) -> list[Entry]:
+        if self._batch.enclosed:
+            return self._batch.opened()
         try:
             return self._clients.stream.fetch(self._batch)
         except RedisUnavailable:  # a connection that lay idle may be half-open by now: the next one is new

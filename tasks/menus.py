@@ -105,7 +105,7 @@ class _WarmData(msgspec.Struct):
 def follow(ours: Clients, received: Sequence[Received]) -> Effects:
     """Bring users and their menus to the state after these events, whatever their number for one user."""
     by_age = sorted(map(_said, received), key=attrgetter("version"))
-    changes = UserChanges(ours, {said.user.id for said in by_age if said.user is not EVERYBODY})
+    changes = UserChanges(ours, {said.user.id for said in by_age if not said.tells_all})
     for said in by_age:
         _APPLY[said.event.type](changes, said)
     return changes.effects()
@@ -187,6 +187,13 @@ class _Said(NamedTuple):
     version: str
     event: Event
     user: _User
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether nothing that is known of the user matters beside it. That nothing newer is, the commit sees to."""
+        if self.event.type in (ConnectBotEvents.USER_CREATED, ConnectBotEvents.USER_UPDATED):
+            return bool(self.user.role)
+        return self.user is EVERYBODY or self.event.type == ConnectBotEvents.USER_DELETED
 
 
 def _said(one: Received) -> _Said:

@@ -17,7 +17,11 @@ WARM_INTERVAL_SECONDS: Final = 300.0
 
 
 class UserChanges:
-    """What some events and requests make of some users. The newest word about a user's role wins."""
+    """What some events and requests make of some users. The newest word about a user's role wins.
+
+    ``user_ids`` are those users of whom it matters what is known. Of the others only what tells all (`set_role`,
+    `delete`) may come, and the commit leaves out what is older than what is known by then.
+    """
 
     def __init__(self, ours: Clients, user_ids: Iterable[int]) -> None:
         self._clients = ours

@@ -71,6 +71,10 @@ order is not needed, for its commit is in the stream."""
 class OrderRequest(CountedRequest):
     """What stands for an order in the worker's main process (Celery: ``Task.Request``)."""
 
+    def info(self, safe: bool = False) -> Any:
+        """What ``celery inspect active`` tells of it; Celery itself would give the entries that travel with it."""
+        return super().info(safe=True)
+
     def acknowledge(self) -> None:
         """The task has returned. The broker is not told: it knows nothing of the order."""
         self.acknowledged = True

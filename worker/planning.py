@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from connectbot.entries import Batch, Entry
+from connectbot.entries import Batch, Enclosed, Entry
 from connectbot.events import is_known
 from worker.routing import LANES, Route, tasks_of
 
@@ -20,6 +20,11 @@ ALONE_FROM: Final = 3
 """Number of the delivery from which on an entry goes out alone."""
 SUSPECTS_AT_ONCE: Final = 22
 """Size of the batches of a second delivery: the root of a first one's, so that the third finds a culprit alone."""
+
+
+ENCLOSED_BYTES: Final = 4096
+"""So much of entries travels with its order: at a low rate of events, one question to Redis less is a tenth of the way.
+More of it would be copied, encoded and decoded for longer than Redis takes to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,10 @@ class Planner:
 
     def orders_for_news(self, consumer: str, entries: Sequence[Entry]) -> list[Order]:
         """One order a task: read in one go, the entries of a batch are all those of its types between two ids."""
-        return [Order(task, self._batch(consumer, task, group)) for task, group in self._by_task(entries)]
+        return [
+            Order(task, self._batch(consumer, task, group, enclosed=_enclosed(task, group)))
+            for task, group in self._by_task(entries)
+        ]
 
     def orders_for_suspects(self, consumer: str, entries: Sequence[Entry]) -> list[Order]:
         """Orders for entries delivered before, named one by one."""
@@ -66,9 +74,9 @@ class Planner:
             for part in _parts(group)
         ]
 
-    def _batch(self, consumer: str, task: Any, entries: Sequence[Entry], *, ids: tuple[str, ...] = ()) -> Batch:
+    def _batch(self, consumer: str, task: Any, entries: Sequence[Entry], **more: Any) -> Batch:
         types = tuple(sorted(type_ for type_, its_task in self._tasks.items() if its_task is task))
-        return Batch(self._lane, consumer, types, entries[0].id, entries[-1].id, len(entries), ids)
+        return Batch(self._lane, consumer, types, entries[0].id, entries[-1].id, len(entries), **more)
 
     def _by_task(self, entries: Sequence[Entry]) -> Iterable[tuple[Any, list[Entry]]]:
         groups: dict[str, tuple[Any, list[Entry]]] = {}
@@ -76,6 +84,13 @@ class Planner:
             task = self._tasks[entry.type]
             groups.setdefault(task.name, (task, []))[1].append(entry)
         return groups.values()
+
+
+def _enclosed(task: Any, entries: Sequence[Entry]) -> tuple[Enclosed, ...]:
+    """Never for a task whose calls leave Redis: it asks for its entries, to hear whether they are still its own."""
+    if task.work.one_by_one or sum(entry.size for entry in entries) > ENCLOSED_BYTES:
+        return ()
+    return tuple(entry.enclosed() for entry in entries)
 
 
 def _parts(entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:

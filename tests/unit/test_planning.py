@@ -1,0 +1,46 @@
+"""What an order holds: its entries themselves where they are small, and where to find them otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectbot.entries import Batch, Entry
+from worker.planning import ENCLOSED_BYTES, Planner
+from worker.routing import ROUTES
+
+fields = st.dictionaries(st.binary(max_size=20), st.binary(max_size=60), max_size=5)
+
+
+def order(*entries: Entry, lane: str = "default") -> Batch:
+    (made,) = Planner(lane, ROUTES).orders_for_news("a", entries)
+    return msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(made.batch))), Batch)
+
+
+def entry(number: int, more: Mapping[bytes, bytes], type_: bytes = b"user.created") -> Entry:
+    return Entry(f"{number}-0", {**more, b"type": type_})
+
+
+@given(st.lists(fields, min_size=1, max_size=5))
+def test_small_entries_travel_with_their_order_whatever_they_hold(found: list[dict[bytes, bytes]]) -> None:
+    entries = [entry(number, more) for number, more in enumerate(found, 1)]
+    assert order(*entries).opened() == entries
+
+
+def test_large_ones_are_only_named() -> None:
+    batch = order(entry(1, {b"event": b"x" * ENCLOSED_BYTES}))
+    assert (batch.enclosed, batch.first, batch.count) == ((), "1-0", 1)
+
+
+def test_what_calls_the_java_service_asks_whether_its_entries_are_still_its_own() -> None:
+    assert order(entry(1, {}, b"matching.request"), lane="java").enclosed == ()
+
+
+def test_what_travels_is_not_shown() -> None:
+    batch = order(entry(1, {b"event": b"secret-marker"}))
+    assert batch.enclosed
+    assert "secret-marker" not in f"{batch} {batch!r}"
