@@ -44,8 +44,6 @@ SHOWN: Final = ("text", "ini", "java")
 COMMAND: Final = re.compile(
     r"^\s*(?:\$ )?(?:[\w./-]*/)?(?:connectbot|celery|make|docker|redis-cli|python3?|pip|git|curl)\s+\S", re.MULTILINE
 )
-UNFENCED: Final = ("performance.md",)
-"""Pages whose blocks are not fenced yet."""
 
 
 # --- what runs --------------------------------------------------------------------------------------------
@@ -167,7 +165,6 @@ def test_no_command_hides_where_nothing_is_run() -> None:
     indented = [
         f"{page.name}: {found[0].strip()}"
         for page in PAGES
-        if page.name not in UNFENCED
         for found in re.finditer(r"(?<=\n\n)    .*", prose(page))
         if COMMAND.search(found[0])
     ]
