@@ -13,7 +13,8 @@ demo: $(READY) ## show all of it at work, on a Redis of its own; ends by itself
 	$(BIN)/connectbot demo
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@# Tests wait for processes most of the time: more of them than cores.
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 lint: $(READY) ## check style, types, the Compose file and the Dockerfile
 	$(BIN)/ruff check

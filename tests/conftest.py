@@ -57,7 +57,7 @@ def caplog_is_as_usual(caplog: pytest.LogCaptureFixture) -> None:
 def embedded_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     """The tests' own server. Without one, tests are skipped on a laptop and fail in CI."""
     users = write_users(tmp_path_factory.mktemp("redis-acl") / "users.acl", more=MORE_RULES)
-    server = EmbeddedRedis(config={"aclfile": str(users)})
+    server = EmbeddedRedis(append_fsync="always", config={"aclfile": str(users)})  # kill() takes nothing that was answered
     try:
         server.start()
     except EmbeddedRedisError as error:
