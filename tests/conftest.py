@@ -57,7 +57,8 @@ def caplog_is_as_usual(caplog: pytest.LogCaptureFixture) -> None:
 def embedded_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     """The tests' own server. Without one, tests are skipped on a laptop and fail in CI."""
     users = write_users(tmp_path_factory.mktemp("redis-acl") / "users.acl", more=MORE_RULES)
-    server = EmbeddedRedis(append_fsync="always", config={"aclfile": str(users)})  # kill() takes nothing that was answered
+    # What was answered is on the disk: that a test kills the server takes nothing of it.
+    server = EmbeddedRedis(append_fsync="always", config={"aclfile": str(users)})
     try:
         server.start()
     except EmbeddedRedisError as error:
