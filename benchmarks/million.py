@@ -24,10 +24,10 @@ from rich.console import Console
 from benchmarks.figures import Report, at_least, at_most, table
 from benchmarks.installation import embedded, environment, opened, wait_for_worker, wait_until, worker
 from benchmarks.process import Processes
-from connectbot.ages import Ages
 from connectbot.clients import Clients
 from connectbot.embedded import EmbeddedRedis
 from connectbot.events import Event, new_event
+from connectbot.watching.ages import Ages
 
 USERS = 20_000
 """They are known early in the first tenth: from then on all events mean the same work."""

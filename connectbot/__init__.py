@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from connectbot.enqueueing import enqueue
-    from connectbot.matching_caller import request_matching, request_matching_async
+    from connectbot.matching.caller import request_matching, request_matching_async
 
 __all__ = ["enqueue", "request_matching", "request_matching_async"]
 
 _HOMES = {
     "enqueue": "connectbot.enqueueing",
-    "request_matching": "connectbot.matching_caller",
-    "request_matching_async": "connectbot.matching_caller",
+    "request_matching": "connectbot.matching.caller",
+    "request_matching_async": "connectbot.matching.caller",
 }
 
 

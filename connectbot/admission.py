@@ -15,7 +15,7 @@ from connectbot.keys import Keys
 from connectbot.listener import Message
 from connectbot.redis_client import RedisClient, translated_errors
 from connectbot.scripts import text_of
-from connectbot.trace import KEPT_SECONDS, STEPS_A_BUCKET, Tracer
+from connectbot.tracing.trace import KEPT_SECONDS, STEPS_A_BUCKET, Tracer
 
 MARKER_SECONDS: Final = 600
 """How long a message is remembered. What a listener brings later than that could come in twice."""

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from connectbot.cache import Cache, CacheCodec
-from connectbot.circuit_breaker import CircuitBreaker, Rules
-from connectbot.java_gate import JavaGate
+from connectbot.java.circuit_breaker import CircuitBreaker, Rules
+from connectbot.java.gate import JavaGate
 from connectbot.java_service import JavaService
-from connectbot.matching_claims import MatchingClaims
+from connectbot.matching.claims import MatchingClaims
 from connectbot.menus import Menus
 from connectbot.publisher import EventPublisher
 from connectbot.redis_client import RedisClient, connect
 from connectbot.settings import Settings
 from connectbot.stream import EventStream
 from connectbot.temp_data import TempData
-from connectbot.trace import Tracer
+from connectbot.tracing.trace import Tracer
 from connectbot.users import Users
 
 JAVA_LANE: Final = "java"

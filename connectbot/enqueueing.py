@@ -16,7 +16,7 @@ from connectbot.publisher import EventPublisher
 from connectbot.redis_client import connect
 from connectbot.settings import Settings
 from connectbot.stream import EventStream
-from connectbot.trace import Tracer
+from connectbot.tracing.trace import Tracer
 
 JAVA_TASKS: Final = ("matching.", "java.")
 """Tasks whose names begin so are for the lane ``java``, all others for the lane ``default`` (contract v21)."""

@@ -17,11 +17,11 @@ import urllib3
 from urllib3.util import Timeout, parse_url
 
 from connectbot.errors import JavaServiceError, SettingsError
-from connectbot.java_answers import ANSWERS, LARGEST_ANSWER_BYTES, Failed, check_status, explained, read_answer
-from connectbot.matching import Employee, MatchingRequest, MatchingResult, Pair, read_result
-from connectbot.service_token import ServiceToken
+from connectbot.java.answers import ANSWERS, LARGEST_ANSWER_BYTES, Failed, check_status, explained, read_answer
+from connectbot.java.service_token import ServiceToken
+from connectbot.matching.contract import Employee, MatchingRequest, MatchingResult, Pair, read_result
 from connectbot.settings import Settings
-from connectbot.trace import noting
+from connectbot.tracing.trace import noting
 
 __all__ = ["OPERATIONS", "Employee", "Health", "JavaService", "MatchingRequest", "MatchingResult", "Operation", "Pair"]
 

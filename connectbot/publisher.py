@@ -11,7 +11,7 @@ from connectbot.keys import Keys
 from connectbot.log import about
 from connectbot.redis_client import told_of
 from connectbot.stream import EventStream
-from connectbot.trace import Tracer
+from connectbot.tracing.trace import Tracer
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from connectbot.keys import Keys
 from connectbot.quick_script import QuickScript
 from connectbot.redis_client import Command, RedisClient, translated_errors
 from connectbot.scripts import text_of
-from connectbot.trace import Tracer
+from connectbot.tracing.trace import Tracer
 
 _MANY = 10_000  # more than any consumer holds at once
 _ACKNOWLEDGED_AT_ONCE = 5000  # Lua's ``unpack`` takes some 8,000 words

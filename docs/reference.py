@@ -20,10 +20,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from connectbot import events, keys
-from connectbot.ages import Ages
-from connectbot.figures import Figures, LaneFigures
-from connectbot.processes import Process
 from connectbot.settings import Settings
+from connectbot.watching.ages import Ages
+from connectbot.watching.figures import Figures, LaneFigures
+from connectbot.watching.processes import Process
 from worker import metrics, task_counts
 from worker.app import TASKS
 from worker.cli import connectbot

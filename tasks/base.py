@@ -24,14 +24,14 @@ from celery import shared_task
 from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
 
-from connectbot import ages
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Batch, Entry
 from connectbot.errors import FenceLost, Later, MalformedEvent, Never, Parked, RedisUnavailable
 from connectbot.events import Event
 from connectbot.log import about
-from connectbot.trace import Ending, collect_calls
+from connectbot.tracing.trace import Ending, collect_calls
+from connectbot.watching import ages
 from tasks.callers import callers
 from tasks.process import clients_for
 from tasks.trail import Trail

@@ -15,8 +15,8 @@ from connectbot.effects import Effects
 from connectbot.errors import Later, MalformedEvent
 from connectbot.events import ConnectBotEvents, Event, derived_id, new_event, read_data
 from connectbot.java_service import Employee, MatchingRequest, MatchingResult
-from connectbot.local_matching import match_locally
-from connectbot.matching_claims import LIFETIME_SECONDS, Claim, Claimed, Wish
+from connectbot.matching.claims import LIFETIME_SECONDS, Claim, Claimed, Wish
+from connectbot.matching.local import match_locally
 from tasks.base import Received, event_task
 from tasks.java_call import ask, traceparent_of
 from tasks.matching_deadline import deadline_of, known_deadline_of

@@ -10,7 +10,7 @@ from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Batch, Entry
 from connectbot.events import Event
-from connectbot.trace import Ending, calls_collected
+from connectbot.tracing.trace import Ending, calls_collected
 
 
 class Trail:

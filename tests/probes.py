@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import time
 
-from connectbot.diagnosis import Diagnosis
 from connectbot.probe import ask
-from connectbot.processes import Processes
 from connectbot.redis_client import connect
 from connectbot.settings import Settings
+from connectbot.watching.diagnosis import Diagnosis
+from connectbot.watching.processes import Processes
 from tests.support import wait_until
 
 RED_SECONDS = 30.0

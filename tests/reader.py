@@ -18,9 +18,9 @@ from typing import Final
 
 from connectbot.dead_letters import DeadLetters, Selection
 from connectbot.embedded import HOST
-from connectbot.figures import read_figures
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient
+from connectbot.watching.figures import read_figures
 from tests.documents import Block, blocks
 from tests.support import wait_until
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from connectbot.processes import Process
 from connectbot.redis_client import RedisClient, connect, translated_errors
+from connectbot.watching.processes import Process
 from tasks.process import clients
 from worker.health import ANSWER_SECONDS
 from worker.probes import Probes

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from connectbot.errors import RedisUnavailable
-from connectbot.processes import NOTE_SECONDS, Process, Processes
 from connectbot.redis_client import connect, translated_errors
 from connectbot.settings import Settings
+from connectbot.watching.processes import NOTE_SECONDS, Process, Processes
 from worker.pulse import Pulses
 
 logger = logging.getLogger(__name__)

@@ -17,13 +17,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from connectbot.circuit_breaker import State
 from connectbot.errors import RedisUnavailable
-from connectbot.figures import Figures, LaneFigures, read_figures
-from connectbot.processes import Process
+from connectbot.java.circuit_breaker import State
 from connectbot.redis_client import connect, translated_errors
-from connectbot.redis_problems import redis_problems
 from connectbot.settings import Settings
+from connectbot.watching.figures import Figures, LaneFigures, read_figures
+from connectbot.watching.processes import Process
+from connectbot.watching.redis_problems import redis_problems
 from worker import task_counts
 from worker.health import ANSWER_SECONDS, Health
 from worker.pulse import Pulses

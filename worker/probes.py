@@ -16,10 +16,10 @@ from celery.signals import worker_shutting_down
 from celery.worker import state
 
 from connectbot.errors import ConnectBotError, SettingsError
-from connectbot.processes import Process
 from connectbot.redis_client import connect
-from connectbot.redis_problems import redis_problems
 from connectbot.settings import Settings
+from connectbot.watching.processes import Process
+from connectbot.watching.redis_problems import redis_problems
 from tasks.process import clients
 from worker.health import ANSWER_SECONDS, Health, RedisWatch
 from worker.metrics import Metrics

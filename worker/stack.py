@@ -18,9 +18,9 @@ from typing import Final, Self
 from connectbot.child_process import dying_with_us
 from connectbot.embedded import HOST, EmbeddedRedis, free_port
 from connectbot.errors import ConnectBotError
-from connectbot.figures import read_figures
 from connectbot.redis_client import connect
 from connectbot.settings import Settings
+from connectbot.watching.figures import read_figures
 from worker.routing import LANES
 
 POLL_SECONDS: Final = 0.1

@@ -16,7 +16,7 @@ from connectbot import scan
 from connectbot.errors import BacklogFull, Fault, UnreadableValue
 from connectbot.integration.site import Site
 from connectbot.keys import MENU_PREFIX, TEMP_PREFIX
-from connectbot.outage import Absence
+from connectbot.offline.outage import Absence
 from connectbot.redis_client import translated_errors
 
 HEALTHY: Final = "healthy"

@@ -23,12 +23,12 @@ from connectbot.effects import Effects
 from connectbot.errors import RedisUnavailable, SpoolUnusable
 from connectbot.events import Event
 from connectbot.keys import Keys
-from connectbot.local_menus import LocalMenus
-from connectbot.outage import Outage
-from connectbot.outbox import Delivery, Outbox
+from connectbot.offline.local_menus import LocalMenus
+from connectbot.offline.outage import Outage
+from connectbot.offline.outbox import Delivery, Outbox
+from connectbot.offline.spool import Spool
 from connectbot.redis_client import Command, connect, told_of, translated_errors
 from connectbot.settings import Settings
-from connectbot.spool import Spool
 
 T = TypeVar("T")
 D = TypeVar("D")

@@ -19,7 +19,7 @@ from connectbot.events import decode
 from connectbot.listener import Message
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
-from connectbot.trace import Tracer
+from connectbot.tracing.trace import Tracer
 from tests.support import Worker, wait_until
 from worker import bridge
 from worker.bridge import Bridge

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from connectbot.clients import Clients
-from connectbot.diagnosis import Diagnosis
-from connectbot.processes import Process, Processes
 from connectbot.settings import Settings
+from connectbot.watching.diagnosis import Diagnosis
+from connectbot.watching.processes import Process, Processes
 from tests.probes import causes
 from tests.support import LANES, ROOT, environment
 from worker.cli import connectbot
@@ -65,7 +65,7 @@ def test_check_names_a_backlog_that_grows_or_is_old(
     long_ago = int((time.time() - 90) * 1000)
     ours.redis.xadd(settings.keys.events, {"event": b"{}"}, id=f"{long_ago}-0")
     add(999)
-    monkeypatch.setattr("connectbot.diagnosis.time.sleep", lambda _: add(10))
+    monkeypatch.setattr("connectbot.watching.diagnosis.time.sleep", lambda _: add(10))
     found = causes(dataclasses.replace(settings, max_backlog=1100))
     assert list(found) == ["backlog_full", "backlog_old", "backlog_grows"]
     assert found["backlog_full"] == "1,000 events wait in lane default; at 1,100 publishing fails."

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from connectbot.circuit_breaker import CircuitBreaker, Outcome, Rules, State, Verdict
 from connectbot.effects import Effects
 from connectbot.entries import Entry
 from connectbot.errors import JavaServiceRefused, JavaServiceUnavailable, Later, Parked
-from connectbot.java_gate import JavaGate
+from connectbot.java.circuit_breaker import CircuitBreaker, Outcome, Rules, State, Verdict
+from connectbot.java.gate import JavaGate
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient, connect
 from connectbot.stream import EventStream

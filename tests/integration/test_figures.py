@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from connectbot import ages, figures
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.events import new_event
-from connectbot.figures import Figures, LaneFigures, read_figures
 from connectbot.settings import Settings
+from connectbot.watching import ages, figures
+from connectbot.watching.figures import Figures, LaneFigures, read_figures
 from tests.support import LANES
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from connectbot.errors import JavaServiceError, JavaServiceRefused, JavaServiceUnavailable
-from connectbot.java_answers import ANSWERS, LARGEST_ANSWER_BYTES
+from connectbot.java.answers import ANSWERS, LARGEST_ANSWER_BYTES
 from connectbot.java_service import CONNECT_TIMEOUT_SECONDS, Employee, JavaService, MatchingRequest, Pair
 from connectbot.testing.matching_service import MatchingService
 

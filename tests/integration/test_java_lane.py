@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from connectbot.circuit_breaker import State
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Batch
+from connectbot.java.circuit_breaker import State
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
 from tasks import matching

@@ -21,8 +21,8 @@ from ruamel.yaml import YAML
 from connectbot.clients import Clients
 from connectbot.events import new_event
 from connectbot.probe import ask
-from connectbot.processes import Processes
 from connectbot.settings import Settings
+from connectbot.watching.processes import Processes
 from tests.support import ROOT, Worker, wait_until
 
 MARKER = "secret-marker"

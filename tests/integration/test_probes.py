@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 
 from connectbot.clients import Clients
-from connectbot.diagnosis import Diagnosis
 from connectbot.embedded import EmbeddedRedis
 from connectbot.errors import RedisUnavailable
 from connectbot.events import new_event
-from connectbot.processes import NOTE_SECONDS, Processes
 from connectbot.redis_client import connect, translated_errors
-from connectbot.redis_problems import redis_problems
 from connectbot.settings import Settings
+from connectbot.watching.diagnosis import Diagnosis
+from connectbot.watching.processes import NOTE_SECONDS, Processes
+from connectbot.watching.redis_problems import redis_problems
 from tests.failover import Beat
 from tests.probes import GREEN_SECONDS, RED_SECONDS, Probed, causes, probes_of
 from tests.support import LANES, Worker, wait_until

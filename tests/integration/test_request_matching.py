@@ -14,11 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 import connectbot
-from connectbot import matching_caller, request_matching, request_matching_async
-from connectbot.circuit_breaker import State
+from connectbot import request_matching, request_matching_async
 from connectbot.clients import Clients
 from connectbot.errors import MatchingFailed, MatchingUnanswered
+from connectbot.java.circuit_breaker import State
 from connectbot.java_service import Employee
+from connectbot.matching import caller as matching_caller
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService

@@ -18,7 +18,6 @@ import pytest
 from click.testing import CliRunner
 
 from connectbot.admission import Admission, Candidate
-from connectbot.circuit_breaker import State
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.embedded import EmbeddedRedis
@@ -26,11 +25,12 @@ from connectbot.entries import Batch, Entry
 from connectbot.errors import FenceLost, Later, Never
 from connectbot.events import Event, encode, new_event
 from connectbot.integration.site import Site
+from connectbot.java.circuit_breaker import State
 from connectbot.listener import Message
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
-from connectbot.trace import BUCKETS, STEPS_A_BUCKET, Tracer
+from connectbot.tracing.trace import BUCKETS, STEPS_A_BUCKET, Tracer
 from tasks.base import BatchRun, Handler, Work
 from tests.redis_acl import with_role
 from tests.support import ROOT, Worker, environment, wait_until
@@ -397,7 +397,7 @@ def test_an_entry_that_was_trimmed_is_found_by_its_trace(ours: Clients, lane: In
 
 
 def test_the_search_is_bounded(ours: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectbot.whereabouts.SEARCHED", 60)
+    monkeypatch.setattr("connectbot.tracing.whereabouts.SEARCHED", 60)
     numbers = count()
     ours.publisher.publish(*[login(event_id=f"event-{next(numbers)}") for _ in range(200)])
     off = Tracer(ours.settings.keys, 0.0)

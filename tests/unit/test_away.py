@@ -9,11 +9,11 @@ from contextlib import suppress
 
 import pytest
 
-from connectbot import outage as module
 from connectbot.complaints import MOST_REMEMBERED, Complaints
 from connectbot.errors import RedisUnavailable
-from connectbot.local_menus import LocalMenus
-from connectbot.outage import Outage
+from connectbot.offline import outage as module
+from connectbot.offline.local_menus import LocalMenus
+from connectbot.offline.outage import Outage
 from tests.support import wait_until
 
 

@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectbot.errors import JavaServiceError, JavaServiceRefused, JavaServiceUnavailable, SettingsError
-from connectbot.java_answers import ANSWERS, LONGEST_RETRY_AFTER_SECONDS, check_status, explained, read_answer
+from connectbot.java.answers import ANSWERS, LONGEST_RETRY_AFTER_SECONDS, check_status, explained, read_answer
 from connectbot.java_service import OPERATIONS, Employee, JavaService, MatchingRequest, Pair
-from connectbot.matching import MatchingResult, read_result
+from connectbot.matching.contract import MatchingResult, read_result
 from connectbot.settings import Settings
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)

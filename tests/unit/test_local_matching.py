@@ -7,9 +7,9 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectbot.local_matching import match_locally
-from connectbot.matching import Employee, MatchingRequest
-from connectbot.maximum_matching import maximum_matching
+from connectbot.matching.contract import Employee, MatchingRequest
+from connectbot.matching.local import match_locally
+from connectbot.matching.maximum import maximum_matching
 
 Edges = frozenset[frozenset[int]]
 

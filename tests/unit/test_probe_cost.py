@@ -7,8 +7,8 @@ import sys
 import time
 
 from connectbot.probe import ask
-from connectbot.processes import Process
 from connectbot.settings import Settings
+from connectbot.watching.processes import Process
 from tests.support import ROOT
 from worker.health import Health, RedisWatch
 from worker.probe_server import ProbeServer

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from connectbot.errors import SpoolUnusable
-from connectbot.spool import Parcel, Spool
+from connectbot.offline.spool import Parcel, Spool
 from tests.support import ROOT
 
 
@@ -100,7 +100,7 @@ def test_it_is_the_same_file_for_whoever_opens_it(path: Path, spool: Spool) -> N
 
 APPENDS = """
 import sys
-from connectbot.spool import Parcel, Spool
+from connectbot.offline.spool import Parcel, Spool
 spool = Spool(sys.argv[1], room=100_000)
 for number in range(300):
     spool.append(Parcel((("SET", sys.argv[2], number),)), now=0)

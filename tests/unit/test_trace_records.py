@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from connectbot.entries import Entry
 from connectbot.errors import SettingsError
-from connectbot.event_way import way
 from connectbot.events import Event
 from connectbot.keys import Keys
 from connectbot.settings import Settings
-from connectbot.trace import (
+from connectbot.tracing.event_way import way
+from connectbot.tracing.trace import (
     BUCKETS,
     LONGEST_TEXT,
     Call,

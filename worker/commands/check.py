@@ -11,9 +11,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from connectbot.diagnosis import Diagnosis
-from connectbot.redis_problems import Problem
 from connectbot.settings import Settings
+from connectbot.watching.diagnosis import Diagnosis
+from connectbot.watching.redis_problems import Problem
 from worker.commands.common import json_option
 from worker.routing import LANES
 

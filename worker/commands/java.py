@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from connectbot.circuit_breaker import State
+from connectbot.java.circuit_breaker import State
 from worker.commands.common import Failed, json_option, opened
 
 

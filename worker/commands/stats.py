@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from connectbot.errors import RedisUnavailable
-from connectbot.figures import Figures, LaneFigures, read_figures
-from connectbot.processes import Processes, Seen
 from connectbot.redis_client import RedisClient, connect
 from connectbot.settings import Settings
+from connectbot.watching.figures import Figures, LaneFigures, read_figures
+from connectbot.watching.processes import Processes, Seen
 from worker.commands.common import duration, json_option
 from worker.routing import LANES
 

@@ -11,10 +11,10 @@ import click
 import msgspec
 
 from connectbot.clients import Clients
-from connectbot.event_way import Step, moment, way
 from connectbot.events import VIA_STREAM, Event
-from connectbot.trace import Published, Record, Tracer, is_entry_id
-from connectbot.whereabouts import SEARCHED, Found, Place, Whereabouts
+from connectbot.tracing.event_way import Step, moment, way
+from connectbot.tracing.trace import Published, Record, Tracer, is_entry_id
+from connectbot.tracing.whereabouts import SEARCHED, Found, Place, Whereabouts
 from worker.commands.common import Failed, json_option, opened, printable
 from worker.routing import LANES, ROUTES
 

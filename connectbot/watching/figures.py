@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from connectbot.ages import Ages
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient, translated_errors
+from connectbot.watching.ages import Ages
 
 COUNTED_AT_ONCE: Final = 1000
 MOST_COUNTED: Final = 20_000

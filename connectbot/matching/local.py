@@ -11,8 +11,8 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from connectbot.matching import Employee, MatchingRequest, MatchingResult, Pair
-from connectbot.maximum_matching import maximum_matching
+from connectbot.matching.contract import Employee, MatchingRequest, MatchingResult, Pair
+from connectbot.matching.maximum import maximum_matching
 
 ALGORITHM: Final = "local_fallback"
 

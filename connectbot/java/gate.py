@@ -9,8 +9,8 @@ import uuid
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from connectbot.circuit_breaker import CircuitBreaker, Outcome, State, Verdict
 from connectbot.errors import JavaServiceError, JavaServiceRefused, JavaServiceUnavailable, Later, Parked
+from connectbot.java.circuit_breaker import CircuitBreaker, Outcome, State, Verdict
 from connectbot.settings import Settings
 
 SAYS_NOTHING: Final = frozenset({"pool_timeout", "token_unreadable", "too_early", "too_many_requests"})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from connectbot.errors import SettingsError
-from connectbot.java_answers import ANSWERS, Failed
+from connectbot.java.answers import ANSWERS, Failed
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from connectbot.circuit_breaker import State
-from connectbot.figures import Figures, LaneFigures
-from connectbot.processes import Process, Seen
-from connectbot.redis_problems import FULL_SHARE, Problem
+from connectbot.java.circuit_breaker import State
 from connectbot.settings import Settings
+from connectbot.watching.figures import Figures, LaneFigures
+from connectbot.watching.processes import Process, Seen
+from connectbot.watching.redis_problems import FULL_SHARE, Problem
 
 OLD_SECONDS: Final = 60.0
 BEAT_SILENT_SECONDS: Final = 30.0

@@ -12,8 +12,11 @@ from typing import Final
 import redis
 
 from connectbot.errors import RedisUnavailable
-from connectbot.figures import LaneFigures, read_figures
-from connectbot.lane_problems import (
+from connectbot.redis_client import RedisClient, connect, translated_errors
+from connectbot.redis_url import RedisAddress
+from connectbot.settings import Settings
+from connectbot.watching.figures import LaneFigures, read_figures
+from connectbot.watching.lane_problems import (
     GROWING_FROM,
     beat_problems,
     events,
@@ -21,11 +24,8 @@ from connectbot.lane_problems import (
     other_problems,
     process_problems,
 )
-from connectbot.processes import Processes
-from connectbot.redis_client import RedisClient, connect, translated_errors
-from connectbot.redis_problems import TAKES_NO_WRITES, Problem, redis_problems
-from connectbot.redis_url import RedisAddress
-from connectbot.settings import Settings
+from connectbot.watching.processes import Processes
+from connectbot.watching.redis_problems import TAKES_NO_WRITES, Problem, redis_problems
 
 ANSWER_SECONDS: Final = 2.0
 """A Redis that takes longer to answer hangs."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from connectbot.trace import Ending, Published, Record, Worked
+from connectbot.tracing.trace import Ending, Published, Record, Worked
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from connectbot.clients import Clients
 from connectbot.errors import MatchingFailed, MatchingUnanswered, RedisUnavailable
 from connectbot.events import ConnectBotEvents, derived_id, new_event
 from connectbot.listener import Listener
-from connectbot.matching import Employee, MatchingResult, Pair
+from connectbot.matching.contract import Employee, MatchingResult, Pair
 from connectbot.settings import Settings
 
 SERVICE: Final = "matching"

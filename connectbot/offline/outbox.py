@@ -18,10 +18,10 @@ import redis
 
 from connectbot.errors import BacklogFull, Fault, RedisUnavailable, SpoolUnusable
 from connectbot.keys import Keys
-from connectbot.outage import Outage
+from connectbot.offline.outage import Outage
+from connectbot.offline.spool import Parcel, Spool, Spooled
 from connectbot.redis_client import Command, RedisClient, translated_errors
 from connectbot.scripts import text_of
-from connectbot.spool import Parcel, Spool, Spooled
 
 PARCELS_AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 2 * 1024 * 1024

@@ -19,7 +19,7 @@ from connectbot.errors import MalformedEvent
 from connectbot.events import Event
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient, translated_errors
-from connectbot.trace import is_entry_id
+from connectbot.tracing.trace import is_entry_id
 
 SEARCHED: Final = 10_000
 """Newest entries of the stream that are searched."""

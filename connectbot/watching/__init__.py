@@ -1,0 +1,1 @@
+"""How an installation is: its figures, its processes, and what is wrong in a sentence."""
