@@ -87,6 +87,10 @@ class Effects:
             self._words += [user.role or "" for user in part]
             self._words += described
 
+    def add_sight(self, user: KnownUser) -> None:
+        """The user was there as of the version, and has the role unless another is told, before or after."""
+        self._words += ("sight", user.user_id, user.version, user.role)
+
     def extend(self, other: Effects) -> None:
         """All that ``other`` holds, after what is here."""
         self._words += other._words

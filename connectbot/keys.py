@@ -86,6 +86,14 @@ class Keys:
         return f"{self.namespace}:users"
 
     @property
+    def seen_users(self) -> str:
+        """Hash: user id → version of the newest event that told no role when it created the user, and the role assumed.
+
+        Goes when the user is deleted.
+        """
+        return f"{self.namespace}:users:seen"
+
+    @property
     def deleted_users(self) -> str:
         """Sorted set: deleted user → when, in epoch seconds. `events.upkeep` forgets them after a day."""
         return f"{self.namespace}:users:deleted"

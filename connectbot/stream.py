@@ -295,6 +295,6 @@ class EventStream:
                 raise
 
     def _commit(self, lane: str, consumer: str, entry: str, words: list[Any]) -> bool:
-        keys = [self._keys.fences(lane), self._keys.users, self._keys.events]
+        keys = [self._keys.fences(lane), self._keys.users, self._keys.events, self._keys.seen_users]
         with translated_errors():
             return bool(self._scripts["commit"](keys=keys, args=[lane, consumer, entry, *words]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from connectbot.clients import Clients
@@ -27,6 +28,7 @@ class UserChanges:
         self._clients = ours
         self._known = ours.users.look_up(user_ids)
         self._changed: dict[int, KnownUser] = {}
+        self._seen: dict[int, KnownUser] = {}
         self._cold: set[int] = set()
         self._everybody = False
 
@@ -39,8 +41,9 @@ class UserChanges:
         """The user exists since ``version``; the role was not said."""
         known = self._current(user_id)
         if known.role is None and version > known.version:
-            known = KnownUser(user_id, version, DEFAULT_ROLE)
+            known = replace(known, role=DEFAULT_ROLE)  # as of the deletion: any role told since then is better
         self._changed[user_id] = known
+        self._seen[user_id] = KnownUser(user_id, version, DEFAULT_ROLE)
 
     def rebuild(self, user_id: int) -> None:
         """The user's menus are to be built anew from what is known; those of a deleted user stay away."""
@@ -65,6 +68,8 @@ class UserChanges:
         for user_id in self._clients.menus.cold(sorted(untouched), within_seconds=WARM_INTERVAL_SECONDS):
             self.rebuild(user_id)
         effects, now = Effects(), time.time()
+        for user in self._seen.values():  # first, so that a deletion is committed by what is known of them
+            effects.add_sight(user)
         living = [user for user in self._changed.values() if user.role is not None]
         remembering = self._clients.users.remembering()
         effects.add_for_users(living, [remembering, *self._clients.menus.writing(living, now=now, types=types)])

@@ -31,6 +31,11 @@ def wait_until(condition: Callable[[], object], *, deadline_seconds: float, what
         time.sleep(0.02)
 
 
+def joined(text: str) -> str:
+    """The text with each pair of surrogates as the character that it stands for: so JSON reads it back, too."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """The environment variables from which `Settings.load` makes ``settings`` in another process."""
     values = ((field.metadata["variable"], getattr(settings, field.name)) for field in dataclasses.fields(settings))

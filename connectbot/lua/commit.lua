@@ -1,20 +1,22 @@
 -- Applies the effects of some entries and acknowledges them, or does nothing at all.
 --
--- KEYS  1 fences of the lane (hash)   2 users (hash)   3 stream of events
+-- KEYS  1 fences of the lane (hash)   2 users (hash)   3 stream of events   4 users seen without a role (hash)
 -- ARGV  1 lane   2 consumer   3 one of the entries to be acknowledged, or "" for effects without an entry
---       then any number of these two:
+--       then any number of these three:
 --       a group:  "group", key ("" = always applied), number of commands,
 --                 each command: number of words, its words
 --                 ("if it can" in place of "group": what Redis refuses of them does not hold up the rest)
 --       a table:  "table", number of users, number of columns, the users, their versions, their roles ("" = deleted),
 --                 each column: "together" | "each", number of first words, those, number of words, their descriptions
+--       a sight:  "sight", user, version, the role that the user has unless another is told
 -- Returns 1 when applied; 0 when refused, because the fence is gone or the entry is not this consumer's any more.
 --
 -- A table does the same for many users: a column is one command for all of them ("together") or one for each, its first
 -- words and then the words made for each user as their descriptions say: "same", word · "id", text before it, text
 -- after it · "record" (what users are kept as) · "stencil", number of stencils, each: role, length of the id, six words
 -- (stencil.lua, which stands before this script). A user is left out when the hash of users knows a newer version: among
--- events about one user the newest wins, whoever commits last. A group that names a key is skipped when the key exists:
+-- events about one user the newest wins, whoever commits last. A sight makes nobody's role newer: it says that the user
+-- was there, and a deletion before it, whenever that is committed, takes the user's role only. A group that names a key is skipped when the key exists:
 -- what it does is done once. A script does not roll back: the acknowledgement comes last, so that a command that fails
 -- leaves every entry pending.
 
@@ -60,14 +62,32 @@ local kinds = {
   end,
 }
 
+local function apply_sight(at)
+  local id, version, role = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local known, seen = redis.call("HGET", KEYS[2], id), redis.call("HGET", KEYS[4], id)
+  if not seen or seen < version then redis.call("HSET", KEYS[4], id, version .. " " .. role) end
+  local is_deleted = known and not string.find(known, " ", 1, true)
+  if is_deleted and known < version then redis.call("HSET", KEYS[2], id, known .. " " .. role) end
+  return at + 4
+end
+
+-- The role of a user who was deleted with this version: "" for none, or that of a later sight.
+local function role_since(id, version)
+  local seen = redis.call("HGET", KEYS[4], id)
+  if seen and seen > version then return string.match(seen, " (.*)") end
+  redis.call("HDEL", KEYS[4], id)
+  return ""
+end
+
 -- The users of a table that are not outdated: ids, versions, roles.
 local function current(at, count)
   local newest = redis.call("HMGET", KEYS[2], unpack(ARGV, at, at + count - 1))
   local ids, versions, roles = {}, {}, {}
   for row = 1, count do
-    local known, version = newest[row], ARGV[at + count + row - 1]
+    local known, id, version, role = newest[row], ARGV[at + row - 1], ARGV[at + count + row - 1], ARGV[at + 2 * count + row - 1]
     if not (known and string.sub(known, 1, #version) > version) then
-      ids[#ids + 1], versions[#versions + 1], roles[#roles + 1] = ARGV[at + row - 1], version, ARGV[at + 2 * count + row - 1]
+      if role == "" then role = role_since(id, version) end
+      ids[#ids + 1], versions[#versions + 1], roles[#roles + 1] = id, version, role
     end
   end
   return ids, versions, roles
@@ -98,8 +118,6 @@ local function apply_table(at)
   return at
 end
 
-local at, last = 4, #ARGV
-while at <= last do
-  at = ARGV[at] == "table" and apply_table(at) or apply_group(at)
-end
+local apply, at = {table = apply_table, sight = apply_sight}, 4
+while at <= #ARGV do at = (apply[ARGV[at]] or apply_group)(at) end
 return 1

@@ -16,6 +16,7 @@ from connectbot.cache import Cache, CacheCodec
 from connectbot.errors import UnreadableValue
 from connectbot.keys import CacheKeys
 from connectbot.redis_client import RedisClient
+from tests.support import joined
 
 pytest.importorskip("django_redis", reason="needs the extra `django`")
 
@@ -28,7 +29,7 @@ SERIALIZERS = ("pickle", "json")
 # The client is made once and emptied by no one in between: each example writes before it reads.
 together = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-text = st.text(st.characters(codec=None, exclude_categories=()))
+text = st.text(st.characters(codec=None, exclude_categories=())).map(joined)
 big_text = st.builds(lambda unit, times: unit * times, st.text(min_size=1, max_size=4), st.integers(0, 65_000))
 noise = st.builds(lambda seed, size: random.Random(seed).randbytes(size), st.integers(), st.integers(0, 1_000_000))
 numbers = st.integers() | st.integers(-(10**300), 10**300) | st.floats(allow_nan=False)

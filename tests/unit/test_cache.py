@@ -31,11 +31,11 @@ from connectbot.cache import Cache, CacheCodec
 from connectbot.errors import RedisUnavailable, UnreadableValue
 from connectbot.keys import CacheKeys
 from connectbot.redis_client import connect
-from tests.support import ROOT
+from tests.support import ROOT, joined
 
 PROTOCOLS = (4, 5)
 
-text = st.text(st.characters(codec=None, exclude_categories=()))
+text = st.text(st.characters(codec=None, exclude_categories=())).map(joined)
 json_scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | text
 json_values = st.recursive(json_scalars, lambda inner: st.lists(inner) | st.dictionaries(text, inner), max_leaves=30)
 

@@ -1,0 +1,84 @@
+"""Promise 5: what is known of a user in the end is what the events say in their own order, whoever commits last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count, permutations, product
+
+import pytest
+
+from connectbot.clients import Clients
+from connectbot.effects import Effects
+from connectbot.entries import Entry
+from connectbot.events import encode, new_event
+from connectbot.users import DEFAULT_ROLE
+from tasks import menus
+from tasks.base import Received
+
+KINDS = {
+    "created as admin": ("user.created", "admin"),
+    "created": ("user.created", None),
+    "made a manager": ("user.updated", "manager"),
+    "updated": ("user.updated", None),
+    "deleted": ("user.deleted", None),
+}
+HISTORIES = [*product(KINDS, repeat=2), *product(KINDS, repeat=3)]
+
+
+def at_last(history: Iterable[str]) -> str | None:
+    """The role that a user has after all of it."""
+    role, known = None, False
+    for kind in history:
+        type_, told = KINDS[kind]
+        if type_ == "user.deleted":
+            role = None
+        elif type_ == "user.created" or told or not known:
+            role = told or role or DEFAULT_ROLE
+        known = True
+    return role
+
+
+def entries(user_id: int, history: Iterable[str]) -> list[Entry]:
+    made = []
+    for second, kind in enumerate(history, 1):
+        type_, role = KINDS[kind]
+        user = {"id": user_id, "role": role} if role else {"id": user_id}
+        event = new_event(type_, {"user": user}, channel="connectbot:global")
+        made.append(Entry(f"{second}000-0", {b"type": type_.encode(), b"event": encode(event)}))
+    return made
+
+
+def effects(ours: Clients, entry: Entry) -> Effects:
+    return menus.follow(ours, [Received(entry, entry.event())])
+
+
+def one_after_the_other(ours: Clients, them: Iterable[Entry]) -> Iterator[Effects]:
+    return (effects(ours, entry) for entry in them)
+
+
+def all_at_the_same_time(ours: Clients, them: Iterable[Entry]) -> Iterator[Effects]:
+    return iter([effects(ours, entry) for entry in them])
+
+
+WorkOut = Callable[[Clients, Iterable[Entry]], Iterator[Effects]]
+
+
+@pytest.mark.parametrize("work_out", [one_after_the_other, all_at_the_same_time])
+def test_the_order_of_the_commits_does_not_matter(ours: Clients, work_out: WorkOut) -> None:
+    user_ids = count(1)
+    for history in HISTORIES:
+        for order in permutations(range(len(history))):
+            user_id = next(user_ids)
+            them = entries(user_id, history)
+            for written in work_out(ours, [them[nth] for nth in order]):
+                ours.stream.apply(written)
+            told, menu = ours.users.look_up([user_id])[user_id], ours.menus.get(user_id, "main")
+            assert told.role == at_last(history), (history, order)
+            assert menu is None or menu["data"]["role"] == told.role, (history, order)
+
+
+def test_a_user_who_is_gone_is_not_remembered_as_seen(ours: Clients) -> None:
+    them = entries(7, ["created", "deleted"])
+    for written in one_after_the_other(ours, them):
+        ours.stream.apply(written)
+    assert not ours.redis.exists(ours.settings.keys.seen_users)
