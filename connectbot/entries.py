@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self, TypeAlias
 
+import msgspec
+
 from connectbot import events
 from connectbot.errors import MalformedEvent
 from connectbot.events import Event
@@ -21,8 +23,7 @@ UNREADABLE: Final = ""
 """Stands for the type of an entry whose type cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One item of the stream, as a consumer of a lane received it.
 
     ``fields`` are the item's own: ``event`` always; ``type`` beside it when the publisher was kind; ``lane``,

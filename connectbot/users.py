@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
+
+import msgspec
 
 from connectbot.effects import RECORD, Column, same, with_id
 from connectbot.keys import Keys
@@ -17,8 +18,7 @@ NO_VERSION: Final = "0" * 14 + "-" + "0" * 20
 """The version of a user of whom no event with a role has come: older than every event (`Entry.version`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class KnownUser:
+class KnownUser(msgspec.Struct, frozen=True):
     """One user; ``role`` is None when the user was deleted."""
 
     user_id: int

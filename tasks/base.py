@@ -44,8 +44,7 @@ MOST_FIELDS = 100
 logger = get_task_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True):
     """An event together with the entry that brought it."""
 
     entry: Entry

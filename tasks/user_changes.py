@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, Final
 
 from connectbot.clients import Clients
@@ -41,7 +40,7 @@ class UserChanges:
         """The user exists since ``version``; the role was not said."""
         known = self._current(user_id)
         if known.role is None and version > known.version:
-            known = replace(known, role=DEFAULT_ROLE)  # as of the deletion: any role told since then is better
+            known = KnownUser(user_id, known.version, DEFAULT_ROLE)  # as of the deletion: a role told since is better
         self._changed[user_id] = known
         self._seen[user_id] = KnownUser(user_id, version, DEFAULT_ROLE)
 
@@ -81,8 +80,8 @@ class UserChanges:
         return effects
 
     def _current(self, user_id: int) -> KnownUser:
-        stranger = KnownUser(user_id, NO_VERSION, DEFAULT_ROLE)
-        return self._changed.get(user_id) or self._known.get(user_id) or stranger
+        known = self._changed.get(user_id) or self._known.get(user_id)
+        return known or KnownUser(user_id, NO_VERSION, DEFAULT_ROLE)
 
     def _removing(self, user: KnownUser, *, now: float) -> list[Column]:
         namespace = user_namespace(user.user_id)

@@ -6,6 +6,7 @@ process. Suspects go out in small batches, then alone, so that the culprit takes
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,6 +26,8 @@ SUSPECTS_AT_ONCE: Final = 22
 ENCLOSED_BYTES: Final = 4096
 """So much of entries travels with its order: at a low rate of events, one question to Redis less is a tenth of the way.
 More of it would be copied, encoded and decoded for longer than Redis takes to answer."""
+MOST_ENCLOSED: Final = 32
+"""No entry is shorter than a hundred bytes, so that more of them need not be weighed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Planner:
     def __init__(self, lane: str, routes: Sequence[Route]) -> None:
         self._lane = lane
         self._tasks = tasks_of(lane, routes)
+        self._names = {type_: task.name for type_, task in self._tasks.items()}  # asked of each entry: Celery is slow
         self._routed = {route.type for route in routes}
 
     def is_ours(self, entry: Entry) -> bool:
@@ -79,16 +83,15 @@ class Planner:
         return Batch(self._lane, consumer, types, entries[0].id, entries[-1].id, len(entries), **more)
 
     def _by_task(self, entries: Sequence[Entry]) -> Iterable[tuple[Any, list[Entry]]]:
-        groups: dict[str, tuple[Any, list[Entry]]] = {}
+        groups: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry in entries:
-            task = self._tasks[entry.type]
-            groups.setdefault(task.name, (task, []))[1].append(entry)
-        return groups.values()
+            groups[self._names[entry.type]].append(entry)
+        return ((self._tasks[group[0].type], group) for group in groups.values())
 
 
 def _enclosed(task: Any, entries: Sequence[Entry]) -> tuple[Enclosed, ...]:
     """Never for a task whose calls leave Redis: it asks for its entries, to hear whether they are still its own."""
-    if task.work.one_by_one or sum(entry.size for entry in entries) > ENCLOSED_BYTES:
+    if task.work.one_by_one or len(entries) > MOST_ENCLOSED or sum(entry.size for entry in entries) > ENCLOSED_BYTES:
         return ()
     return tuple(entry.enclosed() for entry in entries)
 
