@@ -8,6 +8,8 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from connectbot.clients import Clients
 from connectbot.entries import Batch
 from connectbot.events import new_event
@@ -127,7 +129,7 @@ def test_a_matching_request_that_kills_is_told_to_have_failed(ours: Clients) -> 
     ours.stream.register("java", "a", lease_seconds=60)
     (entry,) = ours.stream.read("java", "a", limit=9, wait_seconds=0.01)
     order = Order(matching.answer, Batch("java", "a", (entry.type,), entry.id, entry.id, 1, (entry.id,)))
-    ours.stream.commit("java", "a", [entry.id], burial(ours, replace(entry, deaths=3), order))
+    ours.stream.commit("java", "a", [entry.id], burial(ours, msgspec.structs.replace(entry, deaths=3), order))
     assert ours.redis.xlen(ours.settings.keys.dead) == 1
     _, told = [json.loads(fields[b"event"]) for _, fields in ours.redis.xrange(ours.settings.keys.events)]
     assert (told["type"], told["data"]) == ("matching.failed", {"request_id": "r", "reason": "killed_its_process"})
