@@ -219,7 +219,7 @@ class EventStream:
     def delaying(
         self, lane: str, entry: Entry, *, due: float, attempts: int, tries: int | None = None
     ) -> tuple[Command, ...]:
-        """The commands that put an entry aside until ``due`` (epoch seconds), as part of a commit.
+        """The commands that put an entry aside until ``due`` (epoch seconds, see `now`), as part of a commit.
 
         ``tries`` counts those tries too that are not ``attempts``; it defaults to them.
         """
@@ -263,10 +263,16 @@ class EventStream:
 
     # --- upkeep ---------------------------------------------------------------------------------------
 
-    def release_delayed(self, lane: str, *, now: float, limit: int) -> int:
-        """Return entries to the stream whose delay is over at ``now`` (epoch seconds). Answers how many."""
+    def now(self) -> float:
+        """Epoch seconds by Redis' own clock (TIME): when a delay ends must not depend on whose clock goes wrong."""
+        with translated_errors():
+            seconds, microseconds = self._redis.time()
+        return float(seconds + microseconds / 1e6)
+
+    def release_delayed(self, lane: str, *, limit: int, ahead_seconds: float = 0.0) -> int:
+        """Return entries to the stream whose delay is over, or will be ``ahead_seconds`` from now. Answers how many."""
         keys = [self._keys.events, self._keys.delayed(lane)]
-        args = [self._keys.delayed_entry(lane, ""), repr(now), limit]
+        args = [self._keys.delayed_entry(lane, ""), ahead_seconds, limit]
         with translated_errors():
             return int(self._scripts["release_delayed"](keys=keys, args=args))
 

@@ -229,7 +229,7 @@ class BatchRun:
             one.event.id, one.event.type, attempts, delay, _describe(error),
         )  # fmt: skip
         effects = Effects()
-        due = min(time.time() + delay, deadline or math.inf)
+        due = min(self._clients.stream.now() + delay, deadline or math.inf)
         effects.add(
             *self._clients.stream.delaying(self._batch.lane, one.entry, due=due, attempts=attempts, tries=tries)
         )

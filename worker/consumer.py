@@ -181,7 +181,7 @@ class LaneConsumer:
             return
         self._recall_stragglers()
         self._inherit()
-        self._stream.release_delayed(self._lane, now=time.time(), limit=RELEASE_AT_ONCE)
+        self._stream.release_delayed(self._lane, limit=RELEASE_AT_ONCE)
         self._stream.trim(keep=self._settings.stream_keep)
 
     def _miss_lost_orders(self) -> None:

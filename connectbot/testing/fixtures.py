@@ -10,6 +10,7 @@ Say ``pytest_plugins = ["connectbot.testing.fixtures"]`` in conftest.py. docs/te
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Inline:
         stream = self.clients.stream
         stream.ensure_lanes([self.lane])
         stream.register(self.lane, CONSUMER, lease_seconds=LEASE_SECONDS)
-        stream.release_delayed(self.lane, now=float("inf"), limit=MOST_ENTRIES)
+        stream.release_delayed(self.lane, limit=MOST_ENTRIES, ahead_seconds=math.inf)
         stream.read(self.lane, CONSUMER, limit=MOST_ENTRIES, wait_seconds=0.001)
         ids = stream.pending(self.lane, CONSUMER, limit=MOST_ENTRIES)
         if not ids:

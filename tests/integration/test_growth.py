@@ -77,7 +77,7 @@ def work(ours: Clients) -> None:
     assert ours.temp_data.expire(ours.temp_data.due(now=time.time(), limit=100)) == len(SOME) - 1
     hear(ours, "user.deleted", *SOME)
     ours.users.forget_deleted(before=time.time() + 1, limit=100)
-    ours.stream.release_delayed(LANE, now=time.time(), limit=100)
+    ours.stream.release_delayed(LANE, limit=100)
     ours.stream.take_over(LANE, "a", limit=100)
     ours.stream.renew_lease("a", lease_seconds=60)
 

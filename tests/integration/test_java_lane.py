@@ -275,7 +275,7 @@ def test_a_request_for_people_whose_matching_is_in_flight_gets_the_same_answer(
     heard.psubscribe("connectbot:user:*")
 
     def settled() -> bool:
-        ours.stream.release_delayed("java", now=time.time(), limit=100)
+        ours.stream.release_delayed("java", limit=100)
         lane.run()
         return len(completed(ours)) == 3
 
@@ -353,7 +353,7 @@ def test_a_call_gets_no_more_time_than_is_left(ours: Clients, lane: InlineLane, 
     assert ours.java_gate.breaker.status().calls == 0, "that says nothing of the service"
 
     def failed() -> list[dict[str, Any]]:
-        ours.stream.release_delayed("java", now=time.time(), limit=10)
+        ours.stream.release_delayed("java", limit=10)
         lane.run()
         return told(ours, "matching.failed")
 

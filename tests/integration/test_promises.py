@@ -170,13 +170,28 @@ def test_a_delay_survives_everybody(ours: Clients) -> None:
 
     run(ours, read(ours, "a"), not_yet)
     assert pending(ours) == 0
-    assert ours.stream.release_delayed(LANE, now=time.time(), limit=9) == 0
+    assert ours.stream.release_delayed(LANE, limit=9) == 0
     again = Clients.open(ours.settings)  # nothing of the process that delayed it
-    assert again.stream.release_delayed(LANE, now=time.time() + 31, limit=9) == 1
+    assert again.stream.release_delayed(LANE, limit=9, ahead_seconds=31) == 1
     (entry,) = again.stream.read(LANE, "a", limit=9, wait_seconds=0.01)
     assert entry.event().data == {"user": {"id": 1, "role": "employee"}}
     assert (entry.attempts, entry.lane) == (1, LANE)
     again.redis.close()
+
+
+def test_a_delay_does_not_depend_on_the_clocks_of_workers(ours: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(ours, "a")
+    publish(ours, 1)
+
+    def not_yet(ours: Clients, received: Sequence[Received]) -> Effects:
+        raise Later("not yet", delay_seconds=30)
+
+    true_time = time.time
+    monkeypatch.setattr("time.time", lambda: true_time() + 86_400)
+    run(ours, read(ours, "a"), not_yet)
+    assert ours.stream.release_delayed(LANE, limit=9) == 0
+    monkeypatch.setattr("time.time", lambda: true_time() - 86_400)
+    assert ours.stream.release_delayed(LANE, limit=9, ahead_seconds=31) == 1
 
 
 # --- 5. among events about one user the newest wins, in whatever order the workers finish -------------------------

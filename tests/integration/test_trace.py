@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
@@ -201,7 +200,7 @@ def test_a_failure_is_delayed_with_its_kind_and_in_the_end_dead(ours: Clients, s
         return Effects()
 
     lane.run(fail_on_bad)
-    ours.stream.release_delayed("default", now=time.time() + 60, limit=10)
+    ours.stream.release_delayed("default", limit=10, ahead_seconds=60)
     lane.run(fail_on_bad)
     assert whats("good") == ["published", "entered", "delivered", "done"]
     bad = told("bad")
@@ -370,7 +369,7 @@ def test_a_trace_is_capped_and_expires(ours: Clients, lane: InlineLane, client: 
 
     for _ in range(STEPS_A_BUCKET + 200):
         lane.run(put_off)
-        ours.stream.release_delayed("default", now=time.time() + 60, limit=10)
+        ours.stream.release_delayed("default", limit=10, ahead_seconds=60)
     (key,) = ours.redis.scan_iter("connectbot:trace:*")
     assert STEPS_A_BUCKET <= ours.redis.xlen(key) <= STEPS_A_BUCKET + 100
     assert 0 < ours.redis.ttl(key) <= 8 * 86_400
