@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 
@@ -21,6 +22,7 @@ def _work(name: str, seconds: float) -> None:
     """Note the beginning and the end of a piece of work that takes so long."""
     client = clients().redis
     client.set("process", os.getpid())
+    client.set("frozen", gc.get_freeze_count())
     client.rpush("begun", name)
     time.sleep(seconds)
     client.rpush("done", name)

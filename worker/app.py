@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import Celery
 
+import worker.garbage  # noqa: F401 - it hears when the worker has loaded everything
 import worker.logs  # noqa: F401 - it hears when Celery begins to log
 from worker.bootstep import EventConsumers
 from worker.bridge import EventBridge

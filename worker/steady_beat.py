@@ -1,6 +1,7 @@
 """redbeat's scheduler, made to outlive Redis' absences: celery-beat itself ends at the first error of a tick.
 
-A beat that has lost its lock, because it hung or because a failover lost the key, stands by like any other.
+A beat that has lost its lock, because it hung or because a failover lost the key, stands by like any other. One whose
+schedule is gone, because Redis was flushed or came back empty, writes it again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from redbeat import RedBeatScheduler
-from redbeat.schedulers import acquire_distributed_beat_lock
+from redbeat.schedulers import acquire_distributed_beat_lock, get_redis
 from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class SteadyScheduler(RedBeatScheduler):  # type: ignore[misc]  # redbeat has no
         try:
             if self.lock is None:  # celery-beat ignores what goes wrong in acquiring it
                 acquire_distributed_beat_lock(sender=SimpleNamespace(scheduler=self))
+            if not get_redis(self.app).exists(self.app.redbeat_conf.statics_key):
+                super().setup_schedule()
             return float(super().tick(*arguments, **options))
         except RedisError as error:  # a lock that is not ours any more is one, too
             logger.warning("beat begins anew: %s", type(error).__name__)

@@ -77,3 +77,12 @@ def test_the_visibility_timeout_is_above_all_that_a_task_may_take(
     printed = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, check=True, capture_output=True).stdout
     longest_batch = max(time_limit_seconds(lane, settings) for lane in LANES)
     assert float(printed) >= TASK_TIME_LIMIT_SECONDS + 2 * longest_batch
+
+
+def test_what_the_worker_has_loaded_is_out_of_the_collectors_sight(
+    ours: Clients, settings: Settings, tmp_path: Path
+) -> None:
+    send_work(settings, "a", seconds=0.0)
+    with slow_worker(settings, tmp_path):
+        wait_until(lambda: noted(ours, "done"), deadline_seconds=30, what="its end")
+    assert int(ours.redis.get("frozen")) > 50_000  # objects, in the process that did the work

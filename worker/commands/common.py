@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import re
 import signal
 from collections.abc import Callable
@@ -47,8 +48,16 @@ class Commands(click.Group):
             ) from error
         except ConnectBotError as error:
             raise Failed(str(error)) from error
-        except redis.RedisError as error:  # it is there, and refuses: a role (ACL) without the right, for example
-            raise Failed(f"Redis refuses this: {error}; the role `operator` of deploy/redis-acl may do it") from error
+        except redis.RedisError as error:  # it is there, and refuses
+            raise Failed(
+                f"Redis refuses this: {error}; see that REDIS_URL names the right server and database; where a right is "
+                "missing, the role `operator` of deploy/redis-acl may do it"
+            ) from error
+        except UnicodeEncodeError as error:
+            raise Failed(
+                f"a letter cannot be written in {error.encoding}: name things in UTF-8, and set PYTHONIOENCODING=utf-8 "
+                "for a terminal that has another encoding"
+            ) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # whoever reads us has enough: click ends quietly
                 raise
@@ -104,8 +113,19 @@ class UserId(click.ParamType[int]):
         return int(value)
 
 
+class Number(click.FloatRange):
+    """A number within bounds: never ``nan``, which no bound holds off."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
+
+
 USER_ID: Final = UserId()
-LIMIT: Final = click.IntRange(min=1)
+LIMIT: Final = click.IntRange(1, 1_000_000_000)
 
 
 # --- text -----------------------------------------------------------------------------------------------

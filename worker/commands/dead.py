@@ -6,6 +6,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -14,7 +15,7 @@ from rich.table import Column, Table
 
 from connectbot.dead_letters import DeadLetters, Selection, in_steps
 from connectbot.errors import BacklogFull, RedisUnavailable
-from worker.commands.common import LIMIT, Age, Failed, cell, json_option, opened, printable
+from worker.commands.common import LIMIT, Age, Failed, Number, cell, json_option, opened, printable
 
 LISTED: Final = 100
 
@@ -59,7 +60,7 @@ def changing(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of one that changes something."""
     for option in (
         json_option(),
-        click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many a second."),
+        click.option("--rate", type=Number(0, 1_000_000, min_open=True), help="At most so many a second."),
         click.option("--limit", type=LIMIT, help="At most so many, the oldest first."),
         click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing."),
         click.option("--all", "everything", is_flag=True, help="All of them; needed when there is no filter."),
@@ -101,7 +102,7 @@ def show(id_: str, as_json: bool) -> None:
     """Show one dead letter with all that the event says. ID is that of the letter, the entry or the event."""
     letter = next(_open().find(Selection(ids=frozenset([id_])), limit=1), None)
     if letter is None:
-        raise Failed(f"there is no dead letter {id_}: `connectbot dead list` shows those there are")
+        raise Failed(f"there is no dead letter {printable(id_)}: `connectbot dead list` shows those there are")
     text = letter.event.decode("utf-8", "backslashreplace")
     if as_json:
         click.echo(json.dumps({**letter.summary(), "event": text}))
@@ -173,7 +174,6 @@ def _open() -> DeadLetters:
 
 
 def _pretty(text: str) -> str:
-    try:
-        return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
-    except (ValueError, RecursionError):
-        return printable(text)
+    with suppress(ValueError, RecursionError):
+        text = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+    return "\n".join(map(printable, text.split("\n")))

@@ -23,6 +23,7 @@ from connectbot.errors import BacklogFull, MalformedEvent, RedisUnavailable
 from connectbot.events import KNOWN_TYPES, Event, UserId, is_known, new_event
 from connectbot.keys import Keys
 from connectbot.redis_client import translated_errors
+from connectbot.tracing.trace import is_entry_id
 from worker.commands.common import LIMIT, USER_ID, Age, Failed, counted, json_option, opened, printable
 from worker.commands.trace import trace
 
@@ -30,8 +31,6 @@ AT_ONCE: Final = 500
 PAGE: Final = 100
 WAIT_MS: Final = 500
 RECONNECT_SECONDS: Final = 1.0
-
-_ENTRY_ID: Final = re.compile(r"\d{1,14}-\d{1,20}", re.ASCII)
 
 
 @click.group()
@@ -55,7 +54,9 @@ class Line(msgspec.Struct):
     id: str = ""
 
     def event(self, ours: Clients) -> Event:
-        """The event. Raises `MalformedEvent` when it is too large or for no channel."""
+        """The event. Raises `MalformedEvent` when it has no type, is too large or for no channel."""
+        if not self.type:
+            raise MalformedEvent("its type is empty")
         made = new_event(
             self.type,
             self.data,
@@ -93,9 +94,9 @@ def publish(type_: str | None, data: str, *, lines: bool, as_json: bool, **of_on
         count = _publish_lines(ours, sys.stdin.buffer)
         click.echo(json.dumps({"published": count}) if as_json else f"{counted(count, 'event')} published")
         return
+    event = _one(ours, type_, data, **of_one)
     if not is_known(type_):
         click.echo(f"note: no event {printable(type_)} is known here; workers will pass over it", err=True)
-    event = _one(ours, type_, data, **of_one)
     ours.publisher.publish(event)
     click.echo(json.dumps({"published": 1, "id": event.id}) if as_json else f"published, its id is {event.id}")
 
@@ -150,7 +151,7 @@ class Start(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The same, checked."""
-        if value in ("now", "start") or _ENTRY_ID.fullmatch(value):
+        if value in ("now", "start") or is_entry_id(value):
             return str(value)
         return f"{Age().convert(value, param, ctx)}s"
 
@@ -194,7 +195,7 @@ def _after(ours: Clients, start: str) -> str:
         if start == "now":
             newest = ours.redis.xrevrange(ours.settings.keys.events, count=1)
             return newest[0][0].decode() if newest else "0-0"
-        if start == "start" or _ENTRY_ID.fullmatch(start):
+        if start == "start" or is_entry_id(start):
             return "0-0" if start == "start" else start
         seconds, _ = ours.redis.time()  # ids are made by Redis' clock
     return f"{max(0, int((seconds - float(start.removesuffix('s'))) * 1000))}-0"

@@ -38,7 +38,7 @@ def demo(as_json: bool) -> None:
     """
     begun = time.monotonic()
     interrupt_on_signals()
-    settings = dataclasses.replace(Settings(), flower_basic_auth=Settings.load().flower_basic_auth)
+    settings = Settings.load()
     with tempfile.TemporaryDirectory(prefix="connectbot-demo-") as directory:
         stack = Stack(settings, directory=Path(directory), own_redis=True, own_matching_service=True)
         with Live(console=Console(stderr=as_json), transient=True) as live:

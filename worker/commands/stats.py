@@ -21,7 +21,7 @@ from connectbot.redis_client import RedisClient, connect
 from connectbot.settings import Settings
 from connectbot.watching.figures import Figures, LaneFigures, read_figures
 from connectbot.watching.processes import Processes, Seen
-from worker.commands.common import duration, json_option
+from worker.commands.common import Number, duration, json_option
 from worker.routing import LANES
 
 SAMPLE_SECONDS: Final = 1.0
@@ -61,7 +61,7 @@ class Reading:
     "--interval",
     default=SAMPLE_SECONDS,
     show_default=True,
-    type=click.FloatRange(0.2, 3600),
+    type=Number(0.2, 3600),
     help="Seconds between two readings.",
 )
 @json_option()
@@ -72,13 +72,14 @@ def stats(*, watch: bool, interval: float, as_json: bool) -> None:
     try:
         if not watch:
             _print(next(readings), as_json=as_json)
-        elif as_json:
+        elif as_json or not Console().is_terminal:
             for reading in readings:
-                _print(reading, as_json=True)
+                _print(reading, as_json=as_json)
         else:
             _watch(settings, interval)
     except KeyboardInterrupt:
-        return
+        if not watch:
+            raise
 
 
 def _print(reading: Reading, *, as_json: bool) -> None:
@@ -90,7 +91,7 @@ def _print(reading: Reading, *, as_json: bool) -> None:
 
 def _watch(settings: Settings, interval: float) -> None:
     """Live; a Redis that is away is said so, and awaited."""
-    with Live(console=Console(), auto_refresh=False, screen=Console().is_terminal) as live:
+    with Live(console=Console(), auto_refresh=False, screen=True) as live:
         while True:
             try:
                 for reading in _readings(settings, interval):
