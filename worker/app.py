@@ -6,8 +6,8 @@ from typing import Any
 
 from celery import Celery
 
-import worker.garbage  # noqa: F401 - it hears when the worker has loaded everything
-import worker.logs  # noqa: F401 - it hears when Celery begins to log
+import worker.garbage
+import worker.logs  # noqa: F401 - they hear when Celery begins to log, and has loaded everything
 from worker.bootstep import EventConsumers
 from worker.bridge import EventBridge
 from worker.broker import Amqp
