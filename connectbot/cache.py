@@ -63,7 +63,8 @@ class CacheCodec:
     def encode(self, value: object) -> bytes | int:
         """The value for SET. An int stays one: Redis keeps its decimal text, on which INCR works.
 
-        Raises what ``pickle.dumps`` or ``json.dumps`` raises when it has no form for the value.
+        Raises `UnreadableValue` when it is too long, and what ``pickle.dumps`` or ``json.dumps`` raises when it has no
+        form for the value.
         """
         if isinstance(value, int) and not isinstance(value, (bool, Enum)):
             return value
@@ -71,6 +72,8 @@ class CacheCodec:
         size = len(data)
         if size <= MIN_COMPRESSED_BYTES:
             return data
+        if size > MAX_VALUE_BYTES:
+            raise UnreadableValue(f"it is longer than {MAX_VALUE_BYTES} bytes: nobody could read it back")
         return _compress(data, _SMALL_LEVEL if size < SMALL_BYTES else _LEVEL)
 
     def ending(self, end: str) -> Ending:

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from connectbot import events
 from connectbot.errors import MalformedEvent
 from connectbot.events import ConnectBotEvents, new_event
+from connectbot.integration.site import default_settings
 from connectbot.publisher import EventPublisher
 from connectbot.redis_client import connect
 from connectbot.settings import Settings
@@ -58,7 +59,7 @@ def enqueue(task: str | NamedTask, /, *args: Any, **kwargs: Any) -> str:
 @lru_cache(maxsize=1)
 def _opened(_pid: int) -> tuple[Settings, EventPublisher]:
     """What this process publishes with: a child never uses its parent's connections."""
-    settings = Settings.load()
+    settings = default_settings()
     stream = EventStream(connect(settings.redis_url), settings.keys)
     tracer = Tracer(settings.keys, settings.trace_share)
     return settings, EventPublisher(stream, keys=settings.keys, room=settings.room, tracer=tracer)

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import redis
 from redis import exceptions
 from redis.backoff import NoBackoff
-from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.connection import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
@@ -31,6 +31,8 @@ CONNECT_TIMEOUT_SECONDS = 2.0
 ANSWER_TIMEOUT_SECONDS = 1.5
 """After so long a Redis that hangs is given up; no command of ours waits for longer. The bridge builds on it
 (``worker.bridge.SHORTEST_GAP_SECONDS`` is less)."""
+POOL: Final = {"max_connections": 100, "timeout": 1.0}
+"""Who finds all connections in use waits for one (seconds): that many threads are no sign of a Redis that is away."""
 HEALTH_CHECK_SECONDS: Final = 30
 """A connection unused for so long is asked (PING) before it is trusted."""
 
@@ -45,6 +47,8 @@ _CANNOT_SERVE_CODES: Final = (
     "READONLY", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "LOADING", "BUSY", "UNBLOCKED",
 )  # fmt: skip
 """Codes of answers that mean "not now" to any command: of the server's state, never of what was asked."""
+_FORM_OF_ANSWERS: Final = {"protocol": 2, "decode_responses": False}
+"""What everything here reads; a URL that the site's own cache has, too, may ask for another."""
 _NO_STREAM: Final = "no such key"
 """What XINFO says where other commands say NOGROUP; of the commands used here, it alone."""
 
@@ -53,8 +57,8 @@ def connect(url: str, **options: Any) -> RedisClient:
     """A pooled client for ``url``; connections are opened on first use, so that it may be made before a fork.
 
     ``url`` may be ``redis://``, ``rediss://``, ``unix://`` or ``sentinel://h1:26379,h2:26379/service/0``; its
-    parameters win over ``options``, as in redis-py, and those over our own. A command is never repeated by the
-    client: who sends it decides whether repeating it is safe.
+    parameters win over ``options``, as in redis-py, and those over our own, but for the form of answers. A command is
+    never repeated by the client: who sends it decides whether repeating it is safe.
 
     Raises `SettingsError` when the URL cannot be read.
     """
@@ -64,19 +68,22 @@ def connect(url: str, **options: Any) -> RedisClient:
         "socket_timeout": ANSWER_TIMEOUT_SECONDS,
         "health_check_interval": HEALTH_CHECK_SECONDS,
         "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
         **options,
         "db": address.database,
         **address.login(),
         **(address.tls or {}),
         **address.options,
+        **_FORM_OF_ANSWERS,
     }
     if not address.socket:
         told = {"socket_keepalive": True, "socket_keepalive_options": keepalive_options(), **told}
     if address.service:
         return _connect_to_sentinels(address, told)
     where = {"path": address.socket} if address.socket else dict(zip(("host", "port"), address.hosts[0], strict=True))
-    return redis.Redis.from_pool(ConnectionPool(connection_class=_connection_class(address), **where, **told))
+    pool = BlockingConnectionPool(  # type: ignore[no-untyped-call]
+        connection_class=_connection_class(address), **where, **{**POOL, **told}
+    )
+    return redis.Redis.from_pool(pool)
 
 
 def keepalive_options() -> dict[int, int]:
@@ -180,8 +187,11 @@ def _connect_to_sentinels(address: RedisAddress, told: dict[str, Any]) -> RedisC
 
 
 def _forget_command(error: exceptions.RedisError) -> None:
-    """In a pipeline, redis-py puts the beginning of the command into the error: that may be anybody's data."""
-    error.args = (str(error).rpartition(" of pipeline caused error: ")[2], *error.args[1:])
+    """In a pipeline, redis-py puts the beginning of the command into the error: that may be anybody's data.
+
+    Of sentinels that name no master it lists all options of each connection.
+    """
+    error.args = (str(error).rpartition(" of pipeline caused error: ")[2].partition(" : <")[0], *error.args[1:])
 
 
 def _says(error: exceptions.ResponseError, *codes: str) -> bool:

@@ -57,7 +57,8 @@ class RedisAddress:
         except ValueError:
             # Not chained: the error quotes parts of the URL.
             raise SettingsError(f"the address of Redis ({scheme}://...) cannot be read: check its ports, "
-                                "its database number and its parameters") from None  # fmt: skip
+                                "its database number, its parameters, and that its password has %23 for #, %2F for / "
+                                "and the like") from None  # fmt: skip
 
     def login(self) -> dict[str, str]:
         """User and password for Redis, as keywords; only what is set."""

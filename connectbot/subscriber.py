@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-import msgspec
-
-from connectbot.errors import RedisUnavailable
+from connectbot import json_text
+from connectbot.errors import RedisUnavailable, UnreadableValue
 from connectbot.keys import Keys
 from connectbot.listener import Listener, Message
 from connectbot.log import about
@@ -137,8 +136,10 @@ class Subscriber:
 
     def _handle(self, message: Message) -> bool:
         try:
-            event = msgspec.json.decode(message.text, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            event = json_text.loads(message.text.decode())
+            if not isinstance(event, dict):
+                raise UnreadableValue("it is no JSON object")  # noqa: TRY301
+        except (UnreadableValue, UnicodeDecodeError) as error:
             _logger.warning("a message on %s is no event: %s", message.channel.decode("utf-8", "replace"), error)
             return False
         for handler in self._handlers(message, event):

@@ -75,7 +75,7 @@ class TempData:
         return (
             self._cache.setting(temp_key(namespace, key), text, ttl_seconds=ttl_seconds),
             ("ZADD", self._keys.temp_due, repr(now + ttl_seconds), _member(namespace, key)),
-            ("SADD", self._keys.temp_namespace(namespace), key),
+            ("SADD", self._keys.temp_namespace(namespace), _word(key)),
         )
 
     def get(self, namespace: str, key: str, default: object = None) -> object:
@@ -180,7 +180,7 @@ class TempData:
         return (
             self._cache.deleting(*[temp_key(namespace, key) for key in keys]),
             ("ZREM", self._keys.temp_due, *[_member(namespace, key) for key in keys]),
-            ("SREM", self._keys.temp_namespace(namespace), *keys),
+            ("SREM", self._keys.temp_namespace(namespace), *map(_word, keys)),
         )
 
     def _execute(self, commands: Sequence[Command]) -> list[Any]:
@@ -188,6 +188,11 @@ class TempData:
             for command in commands:
                 pipe.execute_command(*command)
             return list(pipe.execute())
+
+
+def _word(key: object) -> str | None:
+    """The key as the cache's key has it, such as that of a UUID. Redis refuses None: it stands for a missing key."""
+    return None if key is None else f"{key}"
 
 
 def _member(namespace: str, key: str) -> str:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
+from redis import RedisError
 
 from connectbot.errors import RedisUnavailable
 from connectbot.java.circuit_breaker import State
@@ -113,9 +114,9 @@ class _OfInstallation(Collector):
             try:
                 found = list(self._read())
                 up = 1
-            except RedisUnavailable as reason:
+            except (RedisUnavailable, RedisError) as reason:  # it may also refuse: by an ACL, for a key of another type
                 logger.warning("the figures of the installation are left out of /metrics: %s", reason)
-        yield _gauge("connectbot_redis_up", "Whether Redis answers this process.", up)
+        yield _gauge("connectbot_redis_up", "Whether Redis answers this process, and takes what it writes.", up)
         yield from found
 
     def _read(self) -> Iterator[Metric]:

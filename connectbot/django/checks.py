@@ -9,16 +9,25 @@ from typing import Any, Final
 from django.conf import settings as site
 from django.core import checks
 
-from connectbot.django.site import COMPRESSOR, JSON_SERIALIZER, PICKLE_SERIALIZER, site_cache
+from connectbot.django.site import (
+    CLIENT,
+    COMPRESSOR,
+    JSON_SERIALIZER,
+    PICKLE_SERIALIZER,
+    SENTINEL_CLIENT,
+    site_cache,
+)
 from connectbot.errors import SettingsError
 from connectbot.settings import Settings
 
 _READABLE: Final = {
+    "CLIENT_CLASS": (CLIENT, SENTINEL_CLIENT),
     "SERIALIZER": (PICKLE_SERIALIZER, JSON_SERIALIZER),
     "COMPRESSOR": (COMPRESSOR,),
 }
 """Of django-redis' OPTIONS those that decide what lies in Redis, and what of them the worker knows."""
 _DEFAULTS: Final = {
+    "CLIENT_CLASS": CLIENT,
     "SERIALIZER": PICKLE_SERIALIZER,
     "COMPRESSOR": "django_redis.compressors.identity.IdentityCompressor",
 }

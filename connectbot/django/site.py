@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote, urlsplit
 
 from django.utils.module_loading import import_string
 
@@ -13,6 +14,8 @@ from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
 
 BACKEND: Final = "django_redis.cache.RedisCache"
+CLIENT: Final = "django_redis.client.DefaultClient"
+SENTINEL_CLIENT: Final = "django_redis.client.SentinelClient"
 PICKLE_SERIALIZER: Final = "django_redis.serializers.pickle.PickleSerializer"
 JSON_SERIALIZER: Final = "django_redis.serializers.json.JSONSerializer"
 COMPRESSOR: Final = "django_redis.compressors.zlib.ZlibCompressor"
@@ -66,11 +69,13 @@ def site_settings() -> Settings:
     """
     from django.conf import settings as site
 
-    changes = site_cache(site.CACHES.get("default", {}))
+    cache = site.CACHES.get("default", {})
+    changes = site_cache(cache)
+    located = _first(cache["LOCATION"]) if "redis_url" in changes else ""  # the same, but without the login of OPTIONS
     for name in ("REDIS_URL", "JAVA_SERVICE_URL"):
-        value = getattr(site, name, None)
-        if value:
-            changes[name.lower()] = str(value)
+        value = str(getattr(site, name, None) or "")
+        if value and value != located:
+            changes[name.lower()] = value
     return dataclasses.replace(Settings.load(), **changes)
 
 
@@ -85,7 +90,7 @@ def site_cache(cache: Mapping[str, Any]) -> dict[str, Any]:
         "cache_serializer": "json" if options.get("SERIALIZER") == JSON_SERIALIZER else "pickle",
     }
     if "SENTINELS" not in options:
-        told["redis_url"] = _first(cache["LOCATION"])
+        told["redis_url"] = _with_login(_first(cache["LOCATION"]), options)
     return told
 
 
@@ -104,7 +109,7 @@ def _server(url: str, max_connections: int) -> dict[str, Any]:
     address = RedisAddress.parse(url)
     pool: dict[str, Any] = {"max_connections": max_connections, "protocol": 2}
     options: dict[str, Any] = {
-        "CLIENT_CLASS": "django_redis.client.DefaultClient",
+        "CLIENT_CLASS": CLIENT,
         "CONNECTION_POOL_KWARGS": pool,
         "SOCKET_CONNECT_TIMEOUT": CONNECT_TIMEOUT_SECONDS,
         "SOCKET_TIMEOUT": ANSWER_TIMEOUT_SECONDS,
@@ -127,6 +132,15 @@ def _behind_sentinels(address: RedisAddress, options: dict[str, Any]) -> dict[st
     options["SENTINELS"] = list(address.hosts)
     options["SENTINEL_KWARGS"] = sentinel_options(address)
     return {"LOCATION": f"redis://{address.service}/{address.database}", "OPTIONS": options}
+
+
+def _with_login(url: str, options: Mapping[str, Any]) -> str:
+    """The URL with USERNAME and PASSWORD of django-redis' OPTIONS, which count where it has none of its own."""
+    user, password = (quote(options.get(name) or "", safe="") for name in ("USERNAME", "PASSWORD"))
+    parts = urlsplit(url)
+    if not password or "@" in parts.netloc:
+        return url
+    return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
 
 
 def _first(location: str | list[str] | tuple[str, ...]) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from connectbot.events import ConnectBotEvents, UserId
+from connectbot.errors import MalformedEvent
+from connectbot.events import ConnectBotEvents, Event, UserId
 from connectbot.integration.component import Component
 from connectbot.integration.site import default_settings
+from connectbot.keys import Keys
 from connectbot.publisher import global_event, microservice_event, user_event
 from connectbot.settings import Settings
 from connectbot.subscriber import Subscriber
@@ -57,35 +59,52 @@ class EventSubscriber(Subscriber):
 
 def publish_user_created(user_id: int, user_data: Mapping[str, Any] | None = None) -> bool:
     """Tell that a user exists now; ``user_data`` may tell the ``role``."""
-    return EventPublisher.publish_user_event(
-        user_id, ConnectBotEvents.USER_CREATED, {"user": {**(user_data or {}), "id": user_id}}
+    return _publish(
+        ConnectBotEvents.USER_CREATED,
+        lambda keys, named: user_event(
+            keys, _as_id(user_id), named, {"user": {**(user_data or {}), "id": _as_id(user_id)}}
+        ),
     )
 
 
 def publish_activity_scheduled(activity_id: int, activity_data: Mapping[str, Any] | None = None) -> bool:
     """Tell that an activity was planned: ``activity.created``."""
-    return EventPublisher.publish_global_event(
-        ConnectBotEvents.ACTIVITY_CREATED, {"activity": {**(activity_data or {}), "id": activity_id}}
+    return _publish(
+        ConnectBotEvents.ACTIVITY_CREATED,
+        lambda keys, named: global_event(keys, named, {"activity": {**(activity_data or {}), "id": activity_id}}),
     )
 
 
 def publish_matching_request(users: Iterable[int], matching_type: str = "coffee") -> bool:
     """Ask the matching service for pairs of some users."""
-    return EventPublisher.publish_microservice_event(
-        "matching", ConnectBotEvents.MATCHING_REQUEST, {"users": list(users), "type": matching_type}
+    return _publish(
+        ConnectBotEvents.MATCHING_REQUEST,
+        lambda keys, named: microservice_event(
+            keys, "matching", named, {"users": [_as_id(user_id) for user_id in users], "type": matching_type}
+        ),
     )
 
 
 def publish_cache_cleared(cache_type: str, user_id: int | None = None) -> bool:
     """Tell that a cache was emptied, of one user or of everybody: the worker fills it again."""
-    whose = {} if user_id is None else {"user_id": user_id}
-    return EventPublisher.publish_global_event(
-        ConnectBotEvents.SYSTEM_CACHE_CLEARED, {"cache_type": cache_type, **whose}
-    )
+
+    def make(keys: Keys, named: str) -> Event:
+        whose = {} if user_id is None else {"user_id": _as_id(user_id)}
+        return global_event(keys, named, {"cache_type": cache_type, **whose})
+
+    return _publish(ConnectBotEvents.SYSTEM_CACHE_CLEARED, make)
+
+
+def _publish(event_type: str, make: Callable[[Keys, str], Event]) -> bool:
+    """Publish an event whose data is made here: also what is wrong with that is answered False."""
+    return EventPublisher.site().publish(_named(event_type), lambda keys: make(keys, event_type))
 
 
 def _as_id(user_id: object) -> int:
-    return msgspec.convert(user_id, UserId, strict=False)
+    try:
+        return msgspec.convert(user_id, UserId, strict=False)
+    except msgspec.ValidationError as error:
+        raise MalformedEvent(f"the id of a user is none: {error}") from error
 
 
 def _named(event_type: str) -> str:

@@ -10,14 +10,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-import redis
-
 from connectbot import scan
 from connectbot.errors import BacklogFull, Fault, UnreadableValue
 from connectbot.integration.site import Site
 from connectbot.keys import MENU_PREFIX, TEMP_PREFIX
 from connectbot.offline.outage import Absence
-from connectbot.redis_client import translated_errors
+from connectbot.redis_client import told_of, translated_errors
 
 HEALTHY: Final = "healthy"
 DEGRADED: Final = "degraded"
@@ -107,8 +105,8 @@ def _against(trial: Callable[[], None]) -> str | None:
     """What speaks against it; None when it works."""
     try:
         trial()
-    except (Fault, redis.RedisError) as error:
-        return str(error)
+    except Exception as error:  # also what a parameter of the URL makes redis-py raise
+        return told_of(error)
     return None
 
 

@@ -175,7 +175,8 @@ class Site:
             return self.outbox is None or self.outbox.drain()
         except RedisUnavailable:
             if self.outbox is not None:
-                self.outbox.sync()
+                with suppress(SpoolUnusable):  # whoever wants to write into it is told
+                    self.outbox.sync()
             raise
 
 

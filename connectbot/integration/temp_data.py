@@ -73,11 +73,9 @@ class TempDataManager(Component):
     def extend_timeout(cls, key: str, timeout: float, namespace: str = "default") -> bool:
         """Let data live ``timeout`` seconds from now, without rewriting it. Answers whether there is any."""
         site, now, what = cls.site(), time.time(), _named(namespace, key)
-        temp_data = site.clients.temp_data
-        if waiting := site.waiting(_ref(site, namespace, key)):
-            return _is_there(waiting[0]) and site.send(
-                what, lambda: temp_data.extending(namespace, key, ttl_seconds=timeout, now=now)
-            )
+        temp_data, ref = site.clients.temp_data, _ref(site, namespace, key)
+        if waiting := site.waiting(ref):
+            return _is_there(waiting[0]) and site.send(what, lambda: _extended(waiting, timeout, now=now), ref=ref)
         return site.ask(what, lambda: temp_data.extend(namespace, key, ttl_seconds=timeout, now=now), False)
 
     @classmethod
@@ -87,7 +85,9 @@ class TempDataManager(Component):
         keys_of = site.clients.temp_data.all_keys_of
         found = site.ask(_named(namespace, "*"), lambda: keys_of(namespace, starting=starting), [])
         prefix = _ref(site, namespace, "")
-        return sorted({*found, *(ref.removeprefix(prefix) for ref in site.waiting_refs(prefix + starting))})
+        waiting = {ref.removeprefix(prefix): site.waiting(ref) for ref in site.waiting_refs(prefix + starting)}
+        stored = {key for key, commands in waiting.items() if commands and _is_there(commands[0])}
+        return sorted({key for key in found if not waiting.get(key)} | stored)
 
 
 class UserTempDataManager:
@@ -238,6 +238,12 @@ def _is_there(command: Command) -> bool:
         case ("SET", _, _, "PXAT", ends_ms):
             return bool(ends_ms > time.time() * 1000)
     return False
+
+
+def _extended(storing: tuple[Command, ...], timeout: float, *, now: float) -> tuple[Command, ...]:
+    """The commands out of the spool that store something, for another time: once theirs is over they store nothing."""
+    (set_, key, value, *_), (zadd, index, _, member), *rest = storing
+    return (set_, key, value, "PX", int(timeout * 1000)), (zadd, index, repr(now + timeout), member), *rest
 
 
 def _data_in(site: Site, command: Command, namespace: str, key: str, default: object) -> object:

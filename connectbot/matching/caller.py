@@ -7,6 +7,7 @@ and again. A caller is heard before its request is published, so that no answer 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import uuid
@@ -21,11 +22,11 @@ import msgspec
 
 from connectbot.asynchronous import awaitable
 from connectbot.clients import Clients
-from connectbot.errors import MatchingFailed, MatchingUnanswered, RedisUnavailable
+from connectbot.errors import MatchingFailed, MatchingUnanswered, RedisUnavailable, UnreadableValue
 from connectbot.events import ConnectBotEvents, derived_id, new_event
+from connectbot.integration.site import default_settings
 from connectbot.listener import Listener
 from connectbot.matching.contract import Employee, MatchingResult, Pair
-from connectbot.settings import Settings
 
 SERVICE: Final = "matching"
 RESULTS_NAMESPACE: Final = "matching_results"
@@ -35,6 +36,8 @@ LISTEN_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 0.5
 SUBSCRIBE_SECONDS: Final = 5.0
 _IGNORES_NOTHING: Final = b"\0"
+
+_logger = logging.getLogger(__name__)
 
 People = Iterable[Employee | Mapping[str, Any]]
 
@@ -155,8 +158,9 @@ class MatchingCaller:
         with self._lock:
             self._waiting.setdefault(request_id, []).append(answer)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="matching-caller", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="matching-caller", daemon=True)
+                thread.start()
+                self._thread = thread  # only now: there may be no room for it, and the next caller tries again
         if not self._subscribed.wait(SUBSCRIBE_SECONDS):
             raise RedisUnavailable("nobody could listen for the answer: the matching request was not published")
 
@@ -166,8 +170,12 @@ class MatchingCaller:
 
     def _run(self) -> None:
         while True:
-            with suppress(RedisUnavailable):
+            try:
                 self._listen()
+            except RedisUnavailable:
+                pass
+            except Exception:  # the thread must go on: nobody else would hear an answer
+                _logger.exception("listening for the answers to matching requests failed; it is tried again")
             self._subscribed.clear()
             threading.Event().wait(PAUSE_SECONDS)
 
@@ -186,9 +194,10 @@ class MatchingCaller:
         with self._lock:
             waiting = list(self._waiting)
         for request_id in waiting:
-            stored = self._stored(request_id)
-            if stored is not None:
-                self._tell(request_id, stored)
+            with suppress(UnreadableValue, msgspec.ValidationError):  # its caller sees it when time is up
+                stored = self._stored(request_id)
+                if stored is not None:
+                    self._tell(request_id, stored)
 
     def _hear(self, text: bytes) -> None:
         try:
@@ -215,7 +224,7 @@ class MatchingCaller:
 @lru_cache(maxsize=1)
 def _caller(_pid: int) -> MatchingCaller:
     """The one of this process: a forked child listens anew."""
-    return MatchingCaller(Clients.open(Settings.load()))
+    return MatchingCaller(Clients.open(default_settings()))
 
 
 def _question(

@@ -26,7 +26,8 @@ class _Search:
     """Looks for augmenting paths: each gives two lonely vertices a partner.
 
     ``_parent`` is the way back to the root from a vertex at an odd distance; ``_base`` is the vertex to which the odd
-    cycle (blossom) around a vertex was shrunk.
+    cycle (blossom) around a vertex was shrunk. ``_settled`` are those that a search came to in vain: no path leads
+    through them any more (Edmonds), so that many lonely vertices are not each a search through everything.
     """
 
     def __init__(self, neighbours: Sequence[Sequence[int]], partners: list[int]) -> None:
@@ -36,6 +37,7 @@ class _Search:
         self._parent: list[int] = []
         self._base: list[int] = []
         self._even: list[bool] = []
+        self._settled = [False] * len(neighbours)
 
     def pair_greedily(self) -> None:
         """Pair those who have few to choose from first."""
@@ -64,7 +66,7 @@ class _Search:
         while queue:
             vertex = queue.popleft()
             for other in self._neighbours[vertex]:
-                if self._base[vertex] == self._base[other] or self.partners[vertex] == other:
+                if self._settled[other] or self._base[vertex] == self._base[other] or self.partners[vertex] == other:
                     continue
                 if other == root or (self.partners[other] != _NOBODY and self._even[other]):
                     self._shrink(vertex, other, queue)
@@ -74,6 +76,8 @@ class _Search:
                         return other
                     self._even[self.partners[other]] = True
                     queue.append(self.partners[other])
+        for vertex in self._all:
+            self._settled[vertex] |= self._even[vertex] or self._parent[vertex] != _NOBODY
         return _NOBODY
 
     def _shrink(self, one: int, other: int, queue: deque[int]) -> None:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from connectbot import json_text
+from connectbot.keys import menu_key
 
 MOST: Final = 1000
 """Menus that are kept; the one that was asked for the longest ago makes room. A menu takes about 2 KB."""
@@ -19,14 +20,14 @@ class LocalMenus:
     def __init__(self, *, most: int = MOST) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[int, str], tuple[float, str]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def get(self, user_id: int, menu_type: str) -> dict[str, Any] | None:
         """What was kept, as v21's record; None when nothing is."""
-        key = (user_id, menu_type)
+        key = menu_key(user_id, menu_type)
         with self._lock:
             ends, text = self._kept.get(key, (0.0, ""))
             if ends <= time.monotonic():
@@ -36,7 +37,7 @@ class LocalMenus:
 
     def keep(self, user_id: int, menu_type: str, record: dict[str, Any], *, ttl_seconds: float) -> None:
         """Keep a record. Raises `TypeError` or `ValueError` when it cannot be written as JSON."""
-        key, text = (user_id, menu_type), json_text.dumps(record)
+        key, text = menu_key(user_id, menu_type), json_text.dumps(record)
         with self._lock:
             self._kept[key] = (time.monotonic() + ttl_seconds, text)
             self._kept.move_to_end(key)
@@ -47,7 +48,7 @@ class LocalMenus:
         """Forget some menus of a user."""
         with self._lock:
             for menu_type in menu_types:
-                self._kept.pop((user_id, menu_type), None)
+                self._kept.pop(menu_key(user_id, menu_type), None)
 
     def clear(self) -> None:
         """Forget all."""

@@ -61,8 +61,10 @@ class Outage:
     @contextmanager
     def guarding(self) -> Iterator[None]:
         """Around what needs Redis: raises `RedisUnavailable` at once while it is away, and notices when it goes."""
-        if self._now is not None:
-            raise RedisUnavailable(self._now.cause)
+        if (now := self._now) is not None:
+            if self._thread is None:
+                self.look_after()  # there was no room for a thread when Redis went
+            raise RedisUnavailable(now.cause)
         try:
             yield
         except RedisUnavailable as error:
@@ -94,7 +96,7 @@ class Outage:
                 try:
                     thread.start()
                 except RuntimeError:
-                    return  # the interpreter is about to end: there is nobody left to be served
+                    return  # the interpreter is about to end, or may have no more threads: who asks next tries again
                 self._thread = thread
 
     def close(self) -> None:

@@ -147,15 +147,17 @@ class Outbox:
         return self._spool.waiting()
 
     def drain(self) -> bool:
-        """Send what waits. Answers whether nothing is left. Raises `RedisUnavailable` and `SpoolUnusable`."""
+        """Send what waits. Answers whether nothing is left. Raises `RedisUnavailable`."""
         try:
             while spooled := self._drain_spool.first(limit=PARCELS_AT_ONCE, most_bytes=BYTES_AT_ONCE):
+                # A number that a power cut takes back is given again, and what then has it was never delivered.
+                self._drain_spool.sync()
                 last, refused = self._drain_delivery.deliver(spooled)
                 self._drain_spool.drop(up_to=last)
                 self._note(refused)
                 if refused:
                     return False
-        except (BacklogFull, redis.RedisError) as error:
+        except (BacklogFull, SpoolUnusable, redis.RedisError) as error:
             self._note(str(error))
             return False
         self._note("")

@@ -240,7 +240,7 @@ _ENTRY_ID: Final = re.compile(r"\d{1,14}-\d{1,20}", re.ASCII)
 
 def is_entry_id(text: str) -> bool:
     """Whether a text has the form of an entry's id."""
-    return _ENTRY_ID.fullmatch(text) is not None
+    return _ENTRY_ID.fullmatch(text) is not None and int(text.partition("-")[2]) < 2**64
 
 
 def _hash(event_id: str) -> int:

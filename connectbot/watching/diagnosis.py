@@ -53,7 +53,8 @@ class Diagnosis:
                 Problem(
                     "redis_refuses",
                     f"Redis refuses a command that this look needs: {error}.",
-                    "Take the user `operator` of deploy/redis-acl, or allow it what that one may.",
+                    "See that REDIS_URL names the right server and database; where a right is missing, take the user "
+                    "`operator` of deploy/redis-acl.",
                 )
             ]
         else:
@@ -121,7 +122,12 @@ def _unavailable(name: str, url: str, reason: RedisUnavailable) -> Problem:
     if isinstance(cause, redis.ConnectionError) and not isinstance(cause, redis.exceptions.BusyLoadingError):
         return Problem(
             f"{name}_away",
-            f"{where} cannot be reached: nobody takes the connection.",
+            f"{where} cannot be reached: {_who_is_missing(cause)}.",
             "Start Redis, or correct REDIS_URL (CELERY_BROKER_URL for the broker); no event is lost meanwhile.",
         )
     return Problem(f"{name}_cannot_serve", f"{where} cannot serve now: {cause}.", "Redis' own log says why.")
+
+
+def _who_is_missing(cause: redis.ConnectionError) -> str:
+    of_sentinels = isinstance(cause, redis.sentinel.MasterNotFoundError)
+    return "no sentinel answers and names a master" if of_sentinels else "nobody takes the connection"

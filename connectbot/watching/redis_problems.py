@@ -112,8 +112,8 @@ def _was_flushed(info: Mapping[str, Any], _: Settings) -> Problem | None:
         return None
     return Problem(
         "was_flushed",
-        f"The cache shares its database with the stream, and somebody has flushed a database of this Redis {calls} "
-        "times since it started: events that waited in it are gone.",
+        f"The cache shares its database with the stream, and somebody has flushed databases of this Redis ({calls}x "
+        "since it started): events that waited in one of them are gone.",
         "Use redis_integration.clear_all_cache() in place of Django's cache.clear(), and forbid FLUSHDB by ACL.",
         is_advice=True,
     )

@@ -165,8 +165,9 @@ def test_flower_does_not_answer_without_a_password(up: Up) -> None:
 
 
 def test_the_demo_ends_by_itself_and_every_line_holds(tmp_path: Path) -> None:
-    # It must take its own Redis, whatever is set.
+    # It must take its own Redis, whatever is set, and otherwise go by the same settings as what it starts.
     environment = clean_environment() | {"REDIS_URL": "redis://127.0.0.1:1/0", "JAVA_SERVICE_URL": "http://127.0.0.1:1"}
+    (tmp_path / ".env").write_text("CACHE_KEY_PREFIX=site\nCONNECTBOT_NAMESPACE=mine\n")
     done = subprocess.run(
         [*COMMAND, "demo", "--json"], cwd=tmp_path, env=environment, timeout=110, capture_output=True, text=True
     )

@@ -113,6 +113,17 @@ def test_the_role_of_operators_may_do_it(arguments: str, settings: Settings) -> 
     connectbot(Settings(redis_url=with_role(settings.redis_url, "operator")), *arguments.split())
 
 
+def test_sentinels_that_name_no_master_are_one_short_sentence() -> None:
+    told = refusal(Settings(redis_url="sentinel://127.0.0.1:1/service/0"), "dead", "list")
+    assert told.startswith("Redis cannot serve this now: No master found for 'service': see that")
+
+
+def test_another_refusal_of_redis_is_not_put_down_to_rights_alone(settings: Settings) -> None:
+    elsewhere = Settings(redis_url=settings.redis_url.rpartition("/")[0] + "/9999")
+    assert "see that REDIS_URL names the right server and database" in refusal(elsewhere, "dead", "list")
+    assert "names the right server and database" in connectbot(elsewhere, "check", exit_code=1).stdout
+
+
 @pytest.mark.parametrize("url", ["http://localhost", "redis://localhost:port/0"])
 def test_a_setting_that_cannot_be_used_is_named(url: str) -> None:
     assert "the address of Redis" in refusal(Settings(redis_url=url), "dead", "list")
@@ -121,6 +132,28 @@ def test_a_setting_that_cannot_be_used_is_named(url: str) -> None:
 @pytest.mark.parametrize("id_", ["anna", "7.5", str(2**63)])
 def test_a_user_is_a_number(id_: str) -> None:
     assert "is no id of a user" in connectbot(Settings(), "menus", "show", id_, exit_code=2).stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "dead list --limit 99999999999999999999", "temp show 7 --limit 99999999999999999999", "stats --interval nan",
+        "dead replay --type x --rate nan", "dead replay --type x --rate inf",
+        "events tail --from 1-99999999999999999999",
+    ],
+)  # fmt: skip
+def test_a_number_beyond_reason_is_refused(arguments: str, settings: Settings) -> None:
+    assert "Error: Invalid value for " in connectbot(settings, *arguments.split(), exit_code=2).stderr
+
+
+def test_what_is_no_entry_of_redis_is_not_found(settings: Settings) -> None:
+    assert "nothing is known of 1-99999999999999999999" in refusal(
+        settings, "events", "trace", "1-99999999999999999999"
+    )
+
+
+def test_a_name_that_is_not_utf8_is_one_sentence(settings: Settings) -> None:
+    assert "name things in UTF-8" in refusal(settings, "temp", "show", "7", "\udcff")
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -70,6 +70,27 @@ def test_a_line_that_is_no_event_says_where_and_what_was_published(settings: Set
     assert client.xlen(STREAM) == 500
 
 
+def test_lines_whose_answer_did_not_come_are_not_said_to_be_unpublished() -> None:
+    away = Settings(redis_url="redis://127.0.0.1:1/0")
+    told = refusal(away, "events", "publish", "--lines", stdin='{"type": "user.login"}')
+    assert told.startswith("0 events published, perhaps nothing from line 1 on: ")
+
+
+def test_ctrl_c_says_how_many_lines_were_published(settings: Settings, client: RedisClient) -> None:
+    command = [*COMMAND, "events", "publish", "--lines"]
+    with subprocess.Popen(
+        command, env=environment_of(settings), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write('{"type": "user.login", "user_id": 1}\n' * 600)
+        process.stdin.flush()
+        wait_until(lambda: client.xlen(STREAM) == 500, deadline_seconds=20, what="the first 500")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "connectbot: 500 events published, perhaps nothing from line 501 on\n"
+        assert process.wait(10) == 130
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -84,6 +105,11 @@ def test_what_is_no_event_is_not_published(
 ) -> None:
     small = Settings(redis_url=settings.redis_url, max_event_bytes=1500)
     assert reason in refusal(small, "events", "publish", "user.login", *arguments)
+    assert client.xlen(STREAM) == 0
+
+
+def test_an_event_without_a_type_is_not_published(settings: Settings, client: RedisClient) -> None:
+    assert "its type is empty" in refusal(settings, "events", "publish", "")
     assert client.xlen(STREAM) == 0
 
 

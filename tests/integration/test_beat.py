@@ -55,6 +55,20 @@ def test_the_second_beat_goes_on_when_the_first_is_gone(
     assert {json.loads(line)["logger"] for line in f'{{"{lines}'.splitlines()} >= {"celery.beat", "worker.probes"}
 
 
+def test_the_schedule_comes_back_when_redis_came_back_empty(
+    two_beats: tuple[Beat, Beat], settings: Settings, client: RedisClient
+) -> None:
+    active, standby = two_beats
+    wait_until(lambda: active.ticks(), deadline_seconds=20, what="a tick")
+    client.delete(*client.scan_iter(match=f"{settings.keys.beat_prefix}*"))
+    before = len(active.ticks()) + len(standby.ticks())
+    wait_until(
+        lambda: len(active.ticks()) + len(standby.ticks()) >= before + 2,
+        deadline_seconds=40,
+        what="ticks of the schedule that was written again",
+    )
+
+
 def test_every_scheduled_task_exists() -> None:
     code = "from worker import app; app.loader.import_default_modules(); print(*app.tasks)"
     done = subprocess.run(

@@ -92,10 +92,34 @@ def test_stats_are_printed_once_or_again_and_again(settings: Settings, ours: Cli
         assert words in shown.stdout, shown.stdout
 
 
+def test_stats_go_on_where_there_is_no_terminal(settings: Settings, ours: Clients) -> None:
+    env = {**os.environ, **environment(settings), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "worker.cli", "stats", "--watch", "--interval", "0.2"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        titles = (line for line in watching.stdout if "lanes, " in line)
+        assert [next(titles), next(titles)]
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 0
+
+
+def test_stats_that_were_interrupted_did_not_succeed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("worker.commands.stats.time.sleep", interrupt)
+    assert run(settings, "stats").exit_code == 130
+
+
 def test_check_names_a_redis_that_is_not_there() -> None:
     [problem] = Diagnosis(Settings(redis_url="redis://:secret@127.0.0.1:1/0"), LANES).problems()
     assert problem.name == "redis_away"
     assert problem.cause == "Redis at redis://127.0.0.1:1/0 cannot be reached: nobody takes the connection."
+
+
+def test_check_names_sentinels_without_a_master() -> None:
+    [problem] = Diagnosis(Settings(redis_url="sentinel://127.0.0.1:1/service/0"), LANES).problems()
+    assert problem.cause.endswith(" cannot be reached: no sentinel answers and names a master.")
 
 
 def test_check_names_the_beat_that_hangs(settings: Settings, ours: Clients) -> None:

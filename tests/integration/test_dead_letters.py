@@ -254,6 +254,14 @@ def test_what_came_from_outside_does_not_command_the_terminal(ours: Clients) -> 
         assert r"\x1b[2J[bold]" in output
 
 
+def test_an_event_does_not_command_the_terminal_by_escapes_of_json(ours: Clients) -> None:
+    ours.redis.xadd(DEAD, {"event": rb'{"text": "\u009b2J \u202e \ud800"}'})
+    [letter] = ours.redis.xrange(DEAD)
+    shown = run("show", letter[0].decode()).output
+    assert r'"text": "\x9b2J \u202e \ud800"' in shown
+    assert "{\n  " in shown
+
+
 @pytest.mark.parametrize("command", ["replay", "drop"])
 def test_without_a_filter_all_must_be_said(command: str, ours: Clients) -> None:
     bury(ours)

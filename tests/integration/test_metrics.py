@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,8 +23,10 @@ from connectbot.clients import Clients
 from connectbot.events import new_event
 from connectbot.probe import ask
 from connectbot.settings import Settings
-from connectbot.watching.processes import Processes
+from connectbot.watching.processes import Process, Processes
 from tests.support import ROOT, Worker, wait_until
+from worker.metrics import Metrics
+from worker.pulse import Pulses
 
 MARKER = "secret-marker"
 ALERTS = YAML(typ="safe").load(ROOT / "deploy" / "alerts.yml")
@@ -158,11 +161,30 @@ def test_the_alerts_pass_promtool() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_page_answers_when_redis_refuses_a_command(settings: Settings, ours: Clients) -> None:
+    ours.redis.set(settings.keys.counters, "no hash")
+    health: Any = SimpleNamespace(redis_answers=True, why_not_alive=list, why_not_ready=list)
+    body, status, _ = Metrics(settings, Process(role="beat", name="beat@here", pid=1), health, Pulses()).page()
+    assert status == 200
+    assert b"connectbot_alive 1.0" in body
+    assert b"connectbot_redis_up 0.0" in body
+
+
 def test_every_alert_says_what_to_do() -> None:
     for group in ALERTS["groups"]:
         for rule in group["rules"]:
             assert set(rule["annotations"]) == {"summary", "description"}, rule["alert"]
             assert rule["labels"]["severity"] in ("warning", "critical"), rule["alert"]
+
+
+def test_alerts_see_a_first_failure_and_end_after_a_flush() -> None:
+    expressions = {rule["alert"]: rule["expr"] for group in ALERTS["groups"] for rule in group["rules"]}
+    # increase() of a series that has just begun is 0; what Redis says of a flush stays until it is restarted.
+    assert "celery_task_failed_total unless celery_task_failed_total offset 10m" in expressions["ConnectBotTasksFail"]
+    assert (
+        'unless max by (problem) (connectbot_redis_problem{problem="was_flushed"} offset'
+        in (expressions["ConnectBotRedisAtRisk"])
+    )
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -219,6 +222,29 @@ def test_what_ran_out_meanwhile_is_not_brought_back(
     assert client.zcard("connectbot:temp:due") == 1, "its owner is still to be told"
 
 
+def test_what_was_removed_meanwhile_is_no_key(facade: RedisIntegration, embedded_redis: EmbeddedRedis) -> None:
+    embedded_redis.kill()
+    for key in ("kept", "removed"):
+        assert facade.temp_data.store_temp_data(key, {"a": 1}) is True
+    assert facade.temp_data.delete_temp_data("removed") is True
+    assert facade.temp_data.get_keys() == ["kept"]
+
+
+def test_what_is_given_more_time_meanwhile_has_it(
+    facade: RedisIntegration, embedded_redis: EmbeddedRedis, client: RedisClient
+) -> None:
+    embedded_redis.kill()
+    assert facade.temp_data.store_temp_data("form", {"a": 1}, timeout=0.2) is True
+    ends = time.monotonic() + 0.2
+    assert facade.temp_data.extend_timeout("form", 60) is True
+    wait_until(lambda: time.monotonic() > ends, deadline_seconds=5, what="the end of the first time")
+    assert facade.temp_data.get_temp_data("form") == {"a": 1}
+    embedded_redis.start()
+    until_sent(facade)
+    assert facade.temp_data.get_temp_data("form") == {"a": 1}
+    assert client.zcard("connectbot:temp:due") == 1
+
+
 def test_a_publishing_that_was_broken_off_and_came_through_is_not_repeated(
     facade: RedisIntegration, embedded_redis: EmbeddedRedis, client: RedisClient
 ) -> None:
@@ -361,6 +387,21 @@ def test_a_spool_that_cannot_be_opened_is_told_and_does_no_harm(
     assert publish(facade, 2) is False
     embedded_redis.start()
     facade.close()
+
+
+def test_a_damaged_parcel_is_told_and_what_comes_after_is_kept(
+    facade: RedisIntegration, spooled: Settings, embedded_redis: EmbeddedRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    embedded_redis.kill()
+    assert publish(facade, 1) is True
+    with closing(sqlite3.connect(spooled.spool)) as file, file:
+        file.execute("UPDATE parcel SET body = x'c1'")
+    embedded_redis.start()
+    wait_until(lambda: "malformed" in str(facade.health_check()["spool"]["cause"]), deadline_seconds=20, what="a cause")
+    assert facade.health_check()["status"] == "degraded"
+    assert publish(facade, 2) is True
+    assert facade.health_check()["spool"]["waiting"] == 2
+    assert [record.exc_info for record in caplog.records] == [None, None]
 
 
 # --- processes that are killed ------------------------------------------------------------------------------------

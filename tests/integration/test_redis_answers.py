@@ -98,15 +98,15 @@ def test_a_consumer_of_a_new_name_is_served_by_new_connections(ours: Clients, mo
     pool = ours.redis.connection_pool
     ours.redis.ping()
     process.clients_for("default", "first")
-    assert not any(connection.is_connected for connection in pool._available_connections)
+    assert not any(connection.is_connected for connection in pool._get_free_connections())
     ours.redis.ping()
     process.clients_for("default", "first")
     process.clients_for("java", "other")
     ours.redis.ping()
     process.clients_for("default", "first")
-    assert any(connection.is_connected for connection in pool._available_connections)
+    assert any(connection.is_connected for connection in pool._get_free_connections())
     process.clients_for("default", "second")
-    assert not any(connection.is_connected for connection in pool._available_connections)
+    assert not any(connection.is_connected for connection in pool._get_free_connections())
     process._consumers.clear()
 
 

@@ -7,8 +7,9 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -20,6 +21,8 @@ from connectbot.errors import MatchingFailed, MatchingUnanswered
 from connectbot.java.circuit_breaker import State
 from connectbot.java_service import Employee
 from connectbot.matching import caller as matching_caller
+from connectbot.matching.caller import MatchingCaller
+from connectbot.matching.contract import MatchingResult
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
@@ -75,6 +78,44 @@ def test_time_is_up_but_the_request_lives_on(worker: Worker, service: MatchingSe
     assert issubclass(MatchingUnanswered, TimeoutError)
     assert request_matching([1, 2], wait=10, request_id="r").request_id == "r"
     assert service.calls.shown()["requests"] == 1
+
+
+def asked(request_id: str) -> dict[str, Any]:
+    return {"users": [1, 2], "type": "coffee", "employees": None, "request_id": request_id, "deadline": None}
+
+
+def test_what_is_kept_in_another_form_does_not_keep_others_from_their_answers(
+    ours: Clients, client: RedisClient
+) -> None:
+    caller, lonely, other = MatchingCaller(ours), Future[MatchingResult](), Future[MatchingResult]()
+    caller.ask(asked("lonely"), lonely)
+    ours.temp_data.store("matching_results", "lonely", {"pairs": 5}, now=time.time())
+    client.client_kill_filter(_type="pubsub")
+    caller.ask(asked("other"), other)
+    completed = {"request_id": "other", "pairs": [], "unmatched": [1, 2], "algorithm": "none"}
+
+    def answered() -> bool:
+        ours.publisher.publish_microservice_event("matching", "matching.completed", completed)
+        return other.done()
+
+    wait_until(answered, deadline_seconds=10, what="the answer to the other")
+    assert other.result().unmatched == (1, 2)
+    assert not lonely.done()
+
+
+def test_a_process_that_had_no_room_for_the_thread_starts_it_later(
+    ours: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    caller = MatchingCaller(ours)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            caller.ask(asked("a"), Future())
+    caller.ask(asked("b"), Future())
+    assert ours.redis.xlen("connectbot:events") == 1
 
 
 def test_many_callers_each_get_their_own_answer_and_redis_is_not_asked_again_and_again(

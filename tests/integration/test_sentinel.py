@@ -97,7 +97,7 @@ def test_a_server_that_became_a_replica_is_left_at_once(
     ):
         with pytest.raises(RedisUnavailable):
             refused()
-        assert not any(connection.is_connected for connection in pool._available_connections)
+        assert not any(connection.is_connected for connection in pool._get_free_connections())
     client.replicaof("NO", "ONE")
     ours.stream.publish([event], room=10)
 

@@ -134,6 +134,20 @@ def test_a_handler_that_fails_does_not_keep_others_from_hearing(
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_it_hears_what_pythons_json_lets_v21_write(
+    subscriber: EventSubscriber, client: RedisClient, settings: Settings
+) -> None:
+    heard: Heard = []
+    subscriber.subscribe_to_global_events(note(heard, "global"))
+    subscriber.listen_for_messages(0)
+    odd = [{"x": float("inf")}, {"x": "\ud83d"}, {"x": 2**70}]
+    for data in odd:
+        client.publish(settings.keys.global_channel, json.dumps({"type": "a", "data": data}))
+    wait_until(lambda: subscriber.listen_for_messages(0.05), deadline_seconds=5, what="an event")
+    subscriber.listen_for_messages(0.1)
+    assert heard == [("global", data) for data in odd]
+
+
 def test_it_hears_again_after_a_restart_of_redis(
     subscriber: EventSubscriber, facade: RedisIntegration, embedded_redis: EmbeddedRedis
 ) -> None:

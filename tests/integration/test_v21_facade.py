@@ -10,10 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
+from socket import SocketKind
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -181,6 +184,34 @@ def test_what_cannot_be_published_is_answered_false(
     assert client.xlen("connectbot:events") == 0
 
 
+def test_the_helpers_too_take_users_named_by_text(client: RedisClient) -> None:
+    ids: Any = "7"
+    assert v21.publish_user_created(ids)
+    assert v21.publish_cache_cleared("menus", ids)
+    assert v21.publish_matching_request([ids, 8])
+    assert [event["data"] for event in published(client)] == [
+        {"user": {"id": 7}},
+        {"cache_type": "menus", "user_id": 7},
+        {"users": [7, 8], "type": "coffee"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "publish",
+    [
+        lambda wrong: v21.publish_user_created(7, wrong),
+        lambda wrong: v21.publish_user_created(wrong),
+        lambda wrong: v21.publish_activity_scheduled(3, wrong),
+        lambda wrong: v21.publish_matching_request(wrong),
+        lambda wrong: v21.publish_matching_request([wrong]),
+        lambda wrong: v21.publish_cache_cleared("menus", wrong),
+    ],
+)
+def test_the_helpers_never_raise(publish: Callable[[object], bool], client: RedisClient) -> None:
+    assert publish(object()) is False
+    assert client.xlen("connectbot:events") == 0
+
+
 def test_the_helpers_that_publish(client: RedisClient) -> None:
     assert v21.publish_user_created(7, {"role": "admin"})
     assert v21.publish_activity_scheduled(3, {"title": "Кофе"})
@@ -208,6 +239,25 @@ def test_temporary_data_by_key(cache: Cache) -> None:
     assert 200 < (cache.ttl("temp:default:key") or 0) <= 300
     assert TempDataManager.delete_temp_data("key") is True
     assert TempDataManager.get_temp_data("key") is None
+
+
+@pytest.mark.parametrize("key", [UUID(int=7), ("a", 1), True, datetime(2026, 1, 1, tzinfo=UTC), SocketKind.SOCK_STREAM])
+def test_a_key_of_any_kind_is_what_it_is_as_text(key: Any, client: RedisClient) -> None:
+    data = redis_integration.temp_data
+    assert data.store_temp_data(key, {"a": 1}) is True
+    assert data.get_temp_data(key) == data.get_temp_data(f"{key}") == {"a": 1}
+    assert data.get_keys() == [f"{key}"]
+    assert data.extend_timeout(key, 60) is True
+    assert data.delete_temp_data(key) is True
+    assert client.keys("*temp*") == []
+
+
+def test_what_is_too_long_to_be_read_back_is_not_stored(client: RedisClient, caplog: pytest.LogCaptureFixture) -> None:
+    assert redis_integration.temp_data.store_temp_data("photo", "x" * 10_000_000) is False
+    assert "longer than" in caplog.text
+    assert client.keys("*temp*") == []
+    assert redis_integration.temp_data.store_temp_data("photo", ["x" * 10_000_000]) is True
+    assert redis_integration.temp_data.get_temp_data("photo") == ["x" * 10_000_000]
 
 
 def test_a_longer_timeout_does_not_rewrite_the_value(client: RedisClient, settings: Settings) -> None:
@@ -411,6 +461,29 @@ def test_health_tells_what_does_not_work(client: RedisClient, settings: Settings
     assert redis_integration.events.publish_global_event("system.maintenance", {}) is False
 
 
+@pytest.mark.parametrize("parameter", ["protocol=3", "decode_responses=True"])
+def test_parameters_for_the_sites_own_cache_change_no_answer(parameter: str, settings: Settings) -> None:
+    settings = replace(settings, redis_url=f"{settings.redis_url}?{parameter}")
+    facade, subscriber, heard = RedisIntegration(settings), v21.EventSubscriber(settings), []
+    subscriber.subscribe_to_global_events(heard.append)
+    subscriber.listen_for_messages(0)
+    assert facade.temp_data.store_temp_data("ключ", {"a": 1}) is True
+    assert facade.temp_data.get_temp_data("ключ") == {"a": 1}
+    assert facade.temp_data.get_keys() == ["ключ"]
+    assert facade.health_check()["status"] == "healthy"
+    assert facade.events.publish_global_event("system.maintenance", {}) is True
+    assert subscriber.listen_for_messages(0.3) == len(heard) == 1
+    subscriber.close()
+    facade.close()
+
+
+def test_health_tells_a_parameter_that_cannot_be_used(settings: Settings) -> None:
+    facade = RedisIntegration(replace(settings, redis_url=f"{settings.redis_url}?unheard_of=1"))
+    assert facade.health_check()["status"] == "unhealthy"
+    assert facade.menu_builder.build_main_menu(7, "admin")["role"] == "admin"
+    facade.close()
+
+
 def test_health_shows_no_password(redis_url: str) -> None:
     facade = RedisIntegration(Settings(redis_url=redis_url.replace("redis://", "redis://name:s3cret@")))
     health = facade.health_check()
@@ -495,6 +568,21 @@ def test_threads_and_coroutines_share_a_facade_and_leak_nothing(client: RedisCli
         started.join()
     assert errors == []
     assert len(client.client_list()) - others <= 20 + 16 + 5
+
+
+def test_who_finds_all_connections_in_use_waits_for_one(settings: Settings) -> None:
+    facade = RedisIntegration(replace(settings, redis_url=f"{settings.redis_url}?max_connections=2"))
+    begin = threading.Barrier(16)
+
+    def publish(number: int) -> list[bool]:
+        begin.wait()
+        return [facade.events.publish_user_event(7, "user.login", {"number": number}) for _ in range(5)]
+
+    with ThreadPoolExecutor(16) as threads:
+        answers = [answer for answers in threads.map(publish, range(16)) for answer in answers]
+    assert answers == [True] * 80
+    assert facade.health_check()["outage"] == {"now": None, "last": None}
+    facade.close()
 
 
 def test_a_loop_goes_on_while_redis_hangs(settings: Settings, embedded_redis: Any) -> None:

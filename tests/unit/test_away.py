@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,21 @@ def test_what_fails_in_the_thread_does_not_end_it(server: Redis, caplog: pytest.
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_a_process_that_had_no_room_for_the_thread_starts_it_later(
+    server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", lambda _: no_room())
+        assert call(fail)
+    server.away = False
+    assert not call(lambda: None)
+    wait_until(lambda: outage.now is None, deadline_seconds=5, what="the end")
+
+
+def no_room() -> None:
+    raise RuntimeError("can't start new thread")
+
+
 # --- saying things once, and remembering menus ---------------------------------------------------------------------
 
 
@@ -151,6 +167,15 @@ def test_the_menu_that_nobody_asks_for_makes_room() -> None:
     assert len(menus) == 2
     menus.clear()
     assert len(menus) == 0
+
+
+def test_a_user_named_by_text_has_the_same_menu() -> None:
+    menus = LocalMenus()
+    menus.keep(7, "main", {"data": {}}, ttl_seconds=60)
+    named: Any = "7"
+    assert menus.get(named, "main") == {"data": {}}
+    menus.forget(named, "main")
+    assert menus.get(7, "main") is None
 
 
 def test_a_menu_is_remembered_for_a_while() -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from connectbot import enqueueing
 from connectbot.errors import SettingsError
+from connectbot.matching import caller
 from connectbot.settings import Settings
 
 pytest.importorskip("django_redis", reason="needs the extra `django`")
@@ -133,6 +135,29 @@ def test_of_several_servers_the_first_is_written_to() -> None:
             assert site_settings().redis_url == "redis://a:1"
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://a:1/0", "redis://%C3%BC:p%40%2F%23@a:1/0"),
+        ("unix:///run/r.sock?db=1", "unix://%C3%BC:p%40%2F%23@/run/r.sock?db=1"),
+        ("redis://:own@a:1/0", "redis://:own@a:1/0"),
+    ],
+)
+@pytest.mark.parametrize("named_by_the_site", [True, False])
+def test_the_login_in_the_options_of_django_redis_is_ours_too(url: str, told: str, named_by_the_site: bool) -> None:
+    options = {**V21_OPTIONS, "USERNAME": "ü", "PASSWORD": "p@/#"}
+    cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url, "OPTIONS": options}
+    with override_settings(CACHES={"default": cache}, **({"REDIS_URL": url} if named_by_the_site else {})):
+        assert site_settings().redis_url == told
+
+
+def test_what_is_enqueued_and_asked_for_goes_to_the_redis_of_the_site() -> None:
+    with override_settings(REDIS_URL="redis://site:1/0"):
+        settings, _ = enqueueing._opened.__wrapped__(0)
+        assert settings.redis_url == "redis://site:1/0"
+        assert caller._caller.__wrapped__(0)._clients.settings.redis_url == "redis://site:1/0"
+
+
 def test_a_cache_that_is_not_in_redis_tells_nothing() -> None:
     with override_settings(CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}):
         assert site_settings() == Settings()
@@ -178,10 +203,11 @@ def test_the_check_names_forms_that_the_worker_cannot_read() -> None:
     made = redis_settings()
     cache_of(made)["OPTIONS"]["SERIALIZER"] = "django_redis.serializers.msgpack.MSGPackSerializer"
     del cache_of(made)["OPTIONS"]["COMPRESSOR"]
+    cache_of(made)["OPTIONS"]["CLIENT_CLASS"] = "django_redis.client.HerdClient"
     cache_of(made)["KEY_FUNCTION"] = "site.keys.make"
     with override_settings(**made):
         said = [message.msg for message in check_same_cache()]
-    assert len(said) == 3
+    assert len(said) == 4
     assert all("does not know" in message for message in said)
 
 

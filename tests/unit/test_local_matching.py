@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,6 +45,20 @@ def test_there_are_as_many_pairs_as_there_can_be(graph: tuple[int, Edges]) -> No
     paired = [at for at in range(size) if partners[at] >= 0]
     assert all(partners[partners[at]] == at and partners[at] in neighbours[at] for at in paired)
     assert len(paired) == 2 * most_pairs(tuple(range(size)), edges)
+
+
+def test_many_who_stay_alone_do_not_each_look_at_everybody() -> None:
+    looks = []
+
+    class Neighbours(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            looks.append(1)
+            return super().__iter__()
+
+    few, all_ = range(10), range(60)
+    partners = maximum_matching([Neighbours(other for other in all_ if (other in few) != (one in few)) for one in all_])
+    assert sum(partner >= 0 for partner in partners) == 2 * len(few)
+    assert len(looks) < 4 * len(all_)
 
 
 def request(*employees: Employee, users: tuple[int, ...] = (), request_id: str = "r") -> MatchingRequest:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from connectbot.errors import SpoolUnusable
-from connectbot.offline.spool import Parcel, Spool
+from connectbot.keys import Keys
+from connectbot.offline.outage import Outage
+from connectbot.offline.outbox import Outbox
+from connectbot.offline.spool import Parcel, Spool, Spooled
 from tests.support import ROOT
 
 
@@ -138,3 +143,28 @@ def test_a_parcel_of_another_form_is_told(path: Path, spool: Spool) -> None:
     file.close()
     with pytest.raises(SpoolUnusable, match="cannot be used"):
         spool.first(limit=1, most_bytes=1)
+
+
+def test_a_power_cut_takes_back_no_number_that_was_delivered(path: Path, spool: Spool, tmp_path: Path) -> None:
+    left = tmp_path / "left.db"
+
+    class Cut:
+        """Delivers, at the moment in which only what is surely on the disk is left."""
+
+        def deliver(self, spooled: Sequence[Spooled]) -> tuple[int, str]:
+            shutil.copyfile(path, left)
+            return spooled[-1].number, ""
+
+    cut: Any = Cut()
+    outbox = Outbox(
+        keys=Keys(), outage=Outage(lambda: True), spool=spool, delivery=cut, drain_spool=spool, drain_delivery=cut
+    )
+    spool.sync()  # its id is on the disk: numbers are compared under it
+    spool.append(parcel(1), now=0)
+    delivered = spool.first(limit=1, most_bytes=1)[0].number
+    assert outbox.drain()
+    afterwards = Spool(str(left), room=1000)
+    assert afterwards.id == spool.id
+    afterwards.append(parcel(2), now=0)
+    assert afterwards.first(limit=10, most_bytes=10_000)[-1].number > delivered
+    afterwards.close()

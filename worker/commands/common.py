@@ -50,8 +50,8 @@ class Commands(click.Group):
             raise Failed(str(error)) from error
         except redis.RedisError as error:  # it is there, and refuses
             raise Failed(
-                f"Redis refuses this: {error}; see that REDIS_URL names the right server and database; where a right is "
-                "missing, the role `operator` of deploy/redis-acl may do it"
+                f"Redis refuses this: {error}; see that REDIS_URL names the right server and database; where a right "
+                "is missing, the role `operator` of deploy/redis-acl may do it"
             ) from error
         except UnicodeEncodeError as error:
             raise Failed(

@@ -85,7 +85,8 @@ def publish(type_: str | None, data: str, *, lines: bool, as_json: bool, **of_on
     """Publish an event of TYPE, such as user.created, with DATA, a JSON object or - for standard input.
 
     With --lines each line names its own: {"type": ..., "data": {...}, "user_id": ..., "channel": ..., "id": ...}, of
-    which only type is needed. They are published by the hundred; when it fails, it says from which line on nothing was.
+    which only type is needed. They are published by the hundred; when it fails, it says from which line on nothing was,
+    or perhaps nothing, when the answer of Redis did not come.
     """
     if lines == (type_ is not None) or (lines and any(value not in (None, "") for value in of_one.values())):
         raise click.UsageError("name a TYPE, or give --lines and no other option: each line says it all")
@@ -111,16 +112,22 @@ def _one(ours: Clients, type_: str, data: str, *, user_id: int | None, channel: 
 
 
 def _publish_lines(ours: Clients, lines: Iterable[bytes]) -> int:
-    """Publish a line each. Answers how many; a fault says how many there were before it."""
+    """Publish a line each. Answers how many; a fault, or Ctrl-C, says how many there were before it."""
     numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
-    count = 0
-    while chunk := list(islice(numbered, AT_ONCE)):
-        first, _ = chunk[0]
-        try:
+    count, first = 0, 1
+    try:
+        while chunk := list(islice(numbered, AT_ONCE)):
+            first, _ = chunk[0]
             ours.publisher.publish(*[_read_line(ours, number, line) for number, line in chunk])
-        except (BacklogFull, RedisUnavailable, MalformedEvent) as fault:
-            raise type(fault)(f"{counted(count, 'event')} published, nothing from line {first} on: {fault}") from fault
-        count += len(chunk)
+            count, first = count + len(chunk), chunk[-1][0] + 1
+    except (BacklogFull, MalformedEvent) as fault:
+        raise type(fault)(f"{counted(count, 'event')} published, nothing from line {first} on: {fault}") from fault
+    except (RedisUnavailable, KeyboardInterrupt) as end:  # what was sent may have arrived without an answer
+        told = f"{counted(count, 'event')} published, perhaps nothing from line {first} on"
+        if isinstance(end, RedisUnavailable):
+            raise RedisUnavailable(f"{told}: {end}") from end
+        click.echo(f"connectbot: {told}", err=True)
+        raise
     return count
 
 
