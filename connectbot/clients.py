@@ -53,7 +53,9 @@ class Clients:
             redis=client,
             cache=cache,
             stream=stream,
-            publisher=EventPublisher(stream, keys=keys, room=settings.room, tracer=tracer),
+            publisher=EventPublisher(
+                stream, keys=keys, room=settings.room, largest_bytes=settings.max_event_bytes, tracer=tracer
+            ),
             tracer=tracer,
             users=Users(client, keys),
             menus=Menus(

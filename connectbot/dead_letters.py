@@ -165,7 +165,8 @@ class DeadLetters:
     def replay(self, ids: Sequence[str]) -> int:
         """Return letters (by their own ids) to the lanes they died in, as if they had never been tried.
 
-        Answers how many: those that are gone already are not counted. Raises `BacklogFull` when there is no room
+        Answers how many: those that are gone already are not counted, nor are those of a lane that does not exist,
+        which stay: nobody would take them. Raises `BacklogFull` when there is no room
         for them; nothing is done then.
         """
         with translated_errors():

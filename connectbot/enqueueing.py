@@ -9,8 +9,6 @@ import os
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
-from connectbot import events
-from connectbot.errors import MalformedEvent
 from connectbot.events import ConnectBotEvents, new_event
 from connectbot.integration.site import default_settings
 from connectbot.publisher import EventPublisher
@@ -47,11 +45,6 @@ def enqueue(task: str | NamedTask, /, *args: Any, **kwargs: Any) -> str:
         {"task": name, "args": args, "kwargs": kwargs},
         channel=settings.keys.service_channel("tasks"),
     )
-    if (size := len(events.encode(event))) > settings.max_event_bytes:
-        raise MalformedEvent(
-            f"the arguments of {name} make {size:,} bytes, more than CONNECTBOT_MAX_EVENT_BYTES "
-            f"({settings.max_event_bytes:,}): pass what the task can look them up by"
-        )
     publisher.publish(event)
     return event.id
 
@@ -62,4 +55,6 @@ def _opened(_pid: int) -> tuple[Settings, EventPublisher]:
     settings = default_settings()
     stream = EventStream(connect(settings.redis_url), settings.keys)
     tracer = Tracer(settings.keys, settings.trace_share)
-    return settings, EventPublisher(stream, keys=settings.keys, room=settings.room, tracer=tracer)
+    return settings, EventPublisher(
+        stream, keys=settings.keys, room=settings.room, largest_bytes=settings.max_event_bytes, tracer=tracer
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import uuid
 from collections.abc import Callable, Mapping
@@ -149,12 +150,21 @@ class _TypeOnly(msgspec.Struct):
 _type_decoder = msgspec.json.Decoder(_TypeOnly)
 
 
-def encode(event: Event) -> bytes:
-    """The JSON text of an event. Raises `MalformedEvent` when its data has a value that JSON has not."""
+def encode(event: Event, *, largest_bytes: float = math.inf) -> bytes:
+    """The JSON text of an event.
+
+    Raises `MalformedEvent` when its data has a value that JSON has not, or it would be longer than ``largest_bytes``.
+    """
     try:
-        return _encoder.encode(event)
+        text = _encoder.encode(event)
     except (TypeError, ValueError, RecursionError) as error:
         raise MalformedEvent(f"event {event.id} ({event.type}) cannot be written as JSON: {error}") from error
+    if len(text) > largest_bytes:
+        raise MalformedEvent(
+            f"event {event.id} ({event.type}) has {len(text):,} bytes, more than CONNECTBOT_MAX_EVENT_BYTES "
+            f"({largest_bytes:,}): publish what its data can be looked up by"
+        )
+    return text
 
 
 def decode(text: bytes) -> Event:

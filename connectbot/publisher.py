@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,15 +20,24 @@ logger = logging.getLogger(__name__)
 class EventPublisher:
     """Publishes events in one round trip each; the three methods ``publish_*_event`` are those of v21.
 
-    ``room`` is how many entries the stream may hold: what waits and what is kept for looking back. ``tracer`` says
-    which events are traced; without one, none are.
+    ``room`` is how many entries the stream may hold: what waits and what is kept for looking back.
+    ``largest_bytes`` is how long an event may be. ``tracer`` says which events are traced; without one, none are.
     """
 
-    def __init__(self, stream: EventStream, *, keys: Keys, room: int, tracer: Tracer | None = None) -> None:
+    def __init__(
+        self,
+        stream: EventStream,
+        *,
+        keys: Keys,
+        room: int,
+        largest_bytes: float = math.inf,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._stream = stream
         self._keys = keys
         self._tracer = tracer
         self.room = room
+        self._largest_bytes = largest_bytes
 
     def publish_user_event(self, user_id: int, event_type: str, data: Mapping[str, Any] | None) -> bool:
         """Tell what concerns one user. Answers whether it was published; never raises (contract v21)."""
@@ -44,16 +54,19 @@ class EventPublisher:
     def publish(self, *published: Event) -> None:
         """Publish events, all or none.
 
-        Raises `BacklogFull`, `RedisUnavailable`, or `MalformedEvent` when one cannot be written as JSON.
+        Raises `BacklogFull`, `RedisUnavailable`, or `MalformedEvent` when one cannot be written as JSON or is too long.
         """
-        self._stream.publish(published, room=self.room, tracer=self._tracer)
+        self._stream.publish(published, room=self.room, largest_bytes=self._largest_bytes, tracer=self._tracer)
 
     def publish_many(self, published: Iterable[Event]) -> int:
         """Publish many events in their order, some hundred at a time; answers how many.
 
         Raises what `publish` raises. What came before the part that fails is published then, and nothing after it.
         """
-        return sum(self._stream.publish_many(published, room=self.room, tracer=self._tracer))
+        parts = self._stream.publish_many(
+            published, room=self.room, largest_bytes=self._largest_bytes, tracer=self._tracer
+        )
+        return sum(parts)
 
     def _try(self, event_type: str, make: Callable[[], Event]) -> bool:
         event_id = ""

@@ -146,7 +146,9 @@ class Settings:
         "CONNECTBOT_MAX_ATTEMPTS", 8, "Tries of an event before it becomes a dead letter. Unset: 8."
     )
     max_event_bytes: int = _setting(
-        "CONNECTBOT_MAX_EVENT_BYTES", 1_048_576, "Size above which an event is a dead letter. Unset: 1 MiB."
+        "CONNECTBOT_MAX_EVENT_BYTES",
+        1_048_576,
+        "Size above which an event is refused, or dead. Unset: 1 MiB.",
     )
     max_backlog: int = _setting(
         "CONNECTBOT_MAX_BACKLOG", 1_000_000, "Waiting events above which publishing fails. Unset: 1,000,000."

@@ -6,6 +6,7 @@ An *entry* is one item of the stream. A *lane* is a consumer group (and the Cele
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -42,32 +43,37 @@ class EventStream:
 
     # --- publishing -----------------------------------------------------------------------------------
 
-    def publish(self, published: Sequence[Event], *, room: int, tracer: Tracer | None = None) -> None:
+    def publish(
+        self, published: Sequence[Event], *, room: int, largest_bytes: float = math.inf, tracer: Tracer | None = None
+    ) -> None:
         """Add events to the stream and announce them on their channels, in one round trip.
 
-        ``room`` is how many entries the stream may hold. Raises `BacklogFull` when they do not fit, and
-        `MalformedEvent` when one cannot be written; nothing is published then.
+        ``room`` is how many entries the stream may hold, and ``largest_bytes`` how long each of the events may be.
+        Raises `BacklogFull` when there are too many, and `MalformedEvent` when one cannot be written or is too long;
+        nothing is published then.
         """
         with translated_errors():
-            keys, words = self._published(published, room, tracer)
+            keys, words = self._published(published, room, largest_bytes, tracer)
             self._require_room(self._publish_script(keys=keys, args=words), room)
 
-    def publish_many(self, published: Iterable[Event], *, room: int, tracer: Tracer | None = None) -> Iterator[int]:
+    def publish_many(
+        self, published: Iterable[Event], *, room: int, largest_bytes: float = math.inf, tracer: Tracer | None = None
+    ) -> Iterator[int]:
         """Do so for parts of many events, one after the other; answers how many were published with each part."""
         coming = iter(published)
         parts = iter(lambda: list(islice(coming, _PUBLISHED_AT_ONCE)), [])
         with translated_errors():
-            for done in self._publish_script.each(self._published(part, room, tracer) for part in parts):
+            for done in self._publish_script.each(self._published(part, room, largest_bytes, tracer) for part in parts):
                 self._require_room(done, room)
                 yield done
 
     def _published(
-        self, published: Sequence[Event], room: int, tracer: Tracer | None
+        self, published: Sequence[Event], room: int, largest_bytes: float, tracer: Tracer | None
     ) -> tuple[Sequence[Any], Sequence[Any]]:
         keys = [self._keys.events]
         words: list[Any] = [room, len(published)]
         for event in published:
-            words += (event.type, events.encode(event), event.channel)
+            words += (event.type, events.encode(event, largest_bytes=largest_bytes), event.channel)
         if tracer:
             traces, told = tracer.scripted(published)
             keys += traces
@@ -81,9 +87,9 @@ class EventStream:
                 "or raise CONNECTBOT_MAX_BACKLOG"
             )
 
-    def publishing(self, event: Event) -> tuple[Command, Command]:
-        """The commands that publish an event as part of a commit."""
-        text = events.encode(event)
+    def publishing(self, event: Event, *, largest_bytes: float = math.inf) -> tuple[Command, Command]:
+        """The commands that publish an event as part of a commit. Raises `MalformedEvent` as `publish` does."""
+        text = events.encode(event, largest_bytes=largest_bytes)
         return (
             ("XADD", self._keys.events, "*", "type", event.type, "event", text),
             ("PUBLISH", event.channel, text),

@@ -95,7 +95,11 @@ class Site:
         if event is None:
             return False
         traced = self.clients.tracer.publishing
-        return self.send(what, lambda: (*stream.publishing(event), *traced(event)), event_id=event.id)
+        return self.send(
+            what,
+            lambda: (*stream.publishing(event, largest_bytes=self.settings.max_event_bytes), *traced(event)),
+            event_id=event.id,
+        )
 
     def send(
         self, what: str, commands: Callable[[], Sequence[Command]], *, event_id: str = "", ref: str | None = None

@@ -145,6 +145,12 @@ def test_a_letter_without_a_field_can_be_replayed(missing: str, ours: Clients, l
     assert b"" not in (value for name, value in fields.items() if name != b"event")
 
 
+def test_a_letter_of_a_lane_that_does_not_exist_stays(ours: Clients, letters: DeadLetters) -> None:
+    ids = [bury(ours, lane="jawa"), bury(ours, lane="java")]
+    assert letters.replay(ids) == 1
+    assert [letter.id for letter in letters.find(EVERYTHING)] == ids[:1]
+
+
 def test_replaying_twice_doubles_nothing(ours: Clients, letters: DeadLetters) -> None:
     id_ = bury(ours)
     assert [letters.replay([id_, id_]), letters.replay([id_])] == [1, 0]

@@ -75,6 +75,15 @@ def test_what_cannot_be_written_stops_the_rest_and_leaves_the_connection_in_step
     assert published(ours)[-1] == 1
 
 
+def test_what_would_be_a_dead_letter_for_its_length_is_refused(ours: Clients) -> None:
+    long = new_event("test.event", {"nth": "x" * ours.settings.max_event_bytes}, channel="connectbot:global")
+    with pytest.raises(MalformedEvent, match="more than CONNECTBOT_MAX_EVENT_BYTES"):
+        ours.publisher.publish(long)
+    with pytest.raises(MalformedEvent, match="more than CONNECTBOT_MAX_EVENT_BYTES"):
+        ours.publisher.publish_many([long])
+    assert published(ours) == []
+
+
 def test_a_script_that_redis_has_forgotten_is_sent_again(ours: Clients, client: RedisClient) -> None:
     for _ in range(2):
         assert ours.publisher.publish_global_event("test.event", {"nth": 7})

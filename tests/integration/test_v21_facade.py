@@ -175,7 +175,7 @@ def test_a_user_named_by_text_is_the_same_user(client: RedisClient) -> None:
     assert client.xlen("connectbot:events") == 1
 
 
-@pytest.mark.parametrize("data", [{"a": object()}, {"a": "\ud800"}, [1, 2], 5])
+@pytest.mark.parametrize("data", [{"a": object()}, {"a": "\ud800"}, {"a": "x" * 1_048_576}, [1, 2], 5])
 def test_what_cannot_be_published_is_answered_false(
     data: Any, client: RedisClient, caplog: pytest.LogCaptureFixture
 ) -> None:
