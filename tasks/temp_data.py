@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from celery import shared_task
@@ -18,10 +17,10 @@ MOST_SLICES: Final = 40
 def expire() -> int:
     """Publish ``temp.expired`` for all that has expired since the last run. Answers for how many."""
     ours = clients()
-    ours.redis.set(ours.settings.keys.last_tick, repr(time.time()))
-    expired = 0
+    expired, now = 0, ours.stream.now()
+    ours.redis.set(ours.settings.keys.last_tick, repr(now))
     for _ in range(MOST_SLICES):
-        due = ours.temp_data.due(now=time.time(), limit=SLICE)
+        due = ours.temp_data.due(now=now, limit=SLICE)
         expired += ours.temp_data.expire(due)
         if len(due) < SLICE:
             break

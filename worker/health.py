@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import redis
+
 from connectbot.errors import RedisUnavailable
 from connectbot.redis_client import connect, translated_errors
 from connectbot.settings import Settings
@@ -53,6 +55,7 @@ class RedisWatch:
         self.answered_at = time.monotonic()
         self.failed_at = 0.0
         self.fault = "Redis was not asked yet"
+        self.refuses = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="redis-watch", daemon=True)
 
@@ -86,9 +89,10 @@ class RedisWatch:
         except Exception as error:  # this thread must outlive whatever may be wrong with Redis
             self.failed_at = time.monotonic()
             self.fault = str(error) if isinstance(error, RedisUnavailable) else f"Redis refuses: {error}"
+            self.refuses = isinstance(error.__cause__ or error, redis.ResponseError)
         else:
             self.answered_at = time.monotonic()
-            self.fault = ""
+            self.fault, self.refuses = "", False
 
 
 class Health:
@@ -104,6 +108,11 @@ class Health:
     def redis_answers(self) -> bool:
         """Whether Redis has answered us lately."""
         return not self._watch.fault and time.monotonic() - self._watch.answered_at < UNHEARD_SECONDS
+
+    @property
+    def redis_can_be_read(self) -> bool:
+        """Whether Redis has answered us lately, be it that it takes nothing: its disk or its memory is full."""
+        return self.redis_answers or self._watch.refuses
 
     def standing_still(self) -> dict[str, float]:
         """The parts that stand still → for how many seconds; empty when the process is alive."""

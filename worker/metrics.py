@@ -94,7 +94,7 @@ class _OfProcess(Collector):
 
 
 class _OfInstallation(Collector):
-    """What Redis knows. A Redis that is known to be away is not asked."""
+    """What Redis knows. A Redis that is known to be away is not asked, one that only takes nothing is."""
 
     def __init__(self, settings: Settings, health: Health) -> None:
         options = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
@@ -109,13 +109,13 @@ class _OfInstallation(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        up, found = 0, []
-        if self._health.redis_answers:
+        found = []
+        if self._health.redis_can_be_read:
             try:
                 found = list(self._read())
-                up = 1
             except (RedisUnavailable, RedisError) as reason:  # it may also refuse: by an ACL, for a key of another type
                 logger.warning("the figures of the installation are left out of /metrics: %s", reason)
+        up = bool(found) and self._health.redis_answers
         yield _gauge("connectbot_redis_up", "Whether Redis answers this process, and takes what it writes.", up)
         yield from found
 

@@ -20,11 +20,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
 from connectbot.clients import Clients
+from connectbot.embedded import EmbeddedRedis
 from connectbot.events import new_event
 from connectbot.probe import ask
 from connectbot.settings import Settings
 from connectbot.watching.processes import Process, Processes
 from tests.support import ROOT, Worker, wait_until
+from worker.health import Health, RedisWatch
 from worker.metrics import Metrics
 from worker.pulse import Pulses
 
@@ -163,11 +165,25 @@ def test_the_alerts_pass_promtool() -> None:
 
 def test_the_page_answers_when_redis_refuses_a_command(settings: Settings, ours: Clients) -> None:
     ours.redis.set(settings.keys.counters, "no hash")
-    health: Any = SimpleNamespace(redis_answers=True, why_not_alive=list, why_not_ready=list)
+    health: Any = SimpleNamespace(redis_answers=True, redis_can_be_read=True, why_not_alive=list, why_not_ready=list)
     body, status, _ = Metrics(settings, Process(role="beat", name="beat@here", pid=1), health, Pulses()).page()
     assert status == 200
     assert b"connectbot_alive 1.0" in body
     assert b"connectbot_redis_up 0.0" in body
+
+
+def test_figures_are_told_while_redis_takes_nothing(tmp_path: Path) -> None:
+    process = Process(role="beat", name="beat@here", pid=1)
+    with EmbeddedRedis(tmp_path, config={"min-replicas-to-write": "1"}) as server:
+        settings = Settings(redis_url=server.url)
+        watch = RedisWatch(settings, process)
+        health = Health(Pulses(), watch, lanes=())
+        watch.run()
+        wait_until(lambda: watch.refuses, deadline_seconds=10, what="a refusal")
+        body, _, _ = Metrics(settings, process, health, Pulses()).page()
+        watch.stop()
+    assert b"connectbot_redis_up 0.0" in body
+    assert b"connectbot_stream_entries 0.0" in body
 
 
 def test_every_alert_says_what_to_do() -> None:
