@@ -18,7 +18,7 @@ import redis
 from connectbot import events
 from connectbot.effects import Effects
 from connectbot.entries import DEATH, Batch, Entry, TakenOver
-from connectbot.errors import BacklogFull, FenceLost
+from connectbot.errors import BacklogFull, FenceLost, Never
 from connectbot.events import Event
 from connectbot.keys import Keys
 from connectbot.quick_script import QuickScript
@@ -28,6 +28,7 @@ from connectbot.tracing.trace import Tracer
 
 _MANY = 10_000  # more than any consumer holds at once
 _ACKNOWLEDGED_AT_ONCE = 5000  # Lua's ``unpack`` takes some 8,000 words
+_MOST_WORDS = 1_000_000  # Redis 6.2 takes 1,048,576 in one command, and closes the connection of who sends more
 _PUBLISHED_AT_ONCE = 100  # what a socket takes at once, so that Redis and the publisher do not wait for each other
 
 
@@ -207,7 +208,8 @@ class EventStream:
     def commit(self, lane: str, consumer: str, entries: Sequence[str], effects: Effects) -> None:
         """Apply effects and acknowledge the entries (by id) they come from: both or neither.
 
-        Raises `FenceLost` when the entries are not this consumer's any more.
+        Raises `FenceLost` when the entries are not this consumer's any more, and `Never` (``too_much_to_write``) when
+        the effects are more than Redis takes at once.
         """
         if not entries:
             return
@@ -307,6 +309,8 @@ class EventStream:
                 raise
 
     def _commit(self, lane: str, consumer: str, entry: str, words: list[Any]) -> bool:
+        if len(words) > _MOST_WORDS:
+            raise Never("too_much_to_write")
         keys = [self._keys.fences(lane), self._keys.users, self._keys.events, self._keys.seen_users]
         with translated_errors():
             return bool(self._scripts["commit"](keys=keys, args=[lane, consumer, entry, *words]))

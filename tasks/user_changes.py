@@ -12,6 +12,8 @@ from connectbot.events import ConnectBotEvents, Event, new_event
 from connectbot.keys import Keys, user_namespace
 from connectbot.users import DEFAULT_ROLE, NO_VERSION, KnownUser
 
+MOST_TEMP_KEYS: Final = 50_000
+"""So much of a deleted user's temporary data goes in the commit, which Redis takes only so long."""
 WARM_INTERVAL_SECONDS: Final = 300.0
 """How often `menus.warm` runs (see worker/schedule.py): what runs out before its next run is rebuilt now."""
 
@@ -86,9 +88,12 @@ class UserChanges:
     def _removing(self, user: KnownUser, *, now: float) -> list[Column]:
         namespace = user_namespace(user.user_id)
         temp_data = self._clients.temp_data
+        keys = temp_data.keys_of(namespace)
+        if len(keys) > MOST_TEMP_KEYS:
+            temp_data.delete(namespace, *keys[MOST_TEMP_KEYS:])
         commands = [
             *self._clients.menus.removing(user.user_id),
-            *temp_data.removing(namespace, temp_data.keys_of(namespace)),
+            *temp_data.removing(namespace, keys[:MOST_TEMP_KEYS]),
         ]
         return [
             self._clients.users.remembering(),

@@ -255,7 +255,7 @@ class LaneConsumer:
         effects = Effects()
         unknown = sum(map(self._planner.is_unknown, foreign))
         if unknown and self._lane == DEFAULT:  # one lane counts for all
-            effects.add(self._stream.counting("unknown_type", unknown))
+            effects.add_if_it_can_be(self._stream.counting("unknown_type", unknown))
         self._stream.commit(self._lane, self._name, [entry.id for entry in foreign], effects)
         return ours
 

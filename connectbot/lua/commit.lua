@@ -65,9 +65,10 @@ local kinds = {
 local function apply_sight(at)
   local id, version, role = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local known, seen = redis.call("HGET", KEYS[2], id), redis.call("HGET", KEYS[4], id)
-  if not seen or seen < version then redis.call("HSET", KEYS[4], id, version .. " " .. role) end
   local is_deleted = known and not string.find(known, " ", 1, true)
-  if is_deleted and known < version then redis.call("HSET", KEYS[2], id, known .. " " .. role) end
+  if is_deleted and known > version then return at + 4 end
+  if not seen or seen < version then redis.call("HSET", KEYS[4], id, version .. " " .. role) end
+  if is_deleted then redis.call("HSET", KEYS[2], id, known .. " " .. role) end
   return at + 4
 end
 

@@ -87,3 +87,15 @@ def test_bad_events_die_with_a_reason_and_good_ones_live(ours: Clients, worker: 
         assert len(row[b"error"].split()) >= 3, f"no reason that a person understands: {row[b'error']!r}"
     assert ours.redis.hget("connectbot:counters", "unknown_type") == b"2"
     assert worker.is_alive()
+
+
+def test_a_counter_that_is_no_number_holds_nothing_up(ours: Clients, worker: Worker) -> None:
+    ours.redis.hset("connectbot:counters", "unknown_type", "many")
+    ours.redis.xadd("connectbot:events", {"event": text(8, type="coffee.spilled")})
+    ours.redis.xadd("connectbot:events", {"event": text(9)})
+    wait_until(lambda: ours.users.look_up([9]), deadline_seconds=10, what="the effect of the event after it")
+    wait_until(
+        lambda: ours.redis.xpending("connectbot:events", "default")["pending"] == 0,
+        deadline_seconds=10,
+        what="nothing pending",
+    )

@@ -16,6 +16,7 @@ from connectbot.errors import Later
 from connectbot.events import Event, encode, new_event
 from connectbot.redis_client import RedisClient
 from connectbot.users import KnownUser, Users
+from connectbot.watching import ages
 from tasks import menus
 from tasks.base import BatchRun, Received, Work
 from tests.support import wait_until
@@ -145,6 +146,42 @@ def test_trimming_reads_no_entries(ours: Clients, client: RedisClient) -> None:
 def test_many_thousand_users_can_be_cleared_at_once(ours: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(menus, "clients", lambda: ours)
     assert menus.clear.run(range(100_000)) == 100_000
+
+
+@pytest.mark.parametrize(("users", "keys"), [(180, 1000), (1, 180_000)])
+def test_users_with_very_much_temporary_data_can_be_deleted(users: int, keys: int, ours: Clients) -> None:
+    namespaces = [ours.settings.keys.temp_namespace(f"user_{user_id}") for user_id in range(users)]
+    for user_id, namespace in enumerate(namespaces):
+        for at in range(0, keys, 10_000):
+            ours.redis.sadd(namespace, *range(at, min(keys, at + 10_000)))
+        put(ours, new_event("user.deleted", {"user": {"id": user_id}}, channel="connectbot:global"))
+    BatchRun(ours, read(ours), Work(menus.follow)).run()
+    assert pending(ours) == 0
+    assert not ours.redis.exists(*namespaces, "connectbot:events:dead")
+
+
+def test_what_is_too_much_to_be_written_at_once_is_a_dead_letter(ours: Clients) -> None:
+    def write(ours: Clients, received: Sequence[Received]) -> Effects:
+        effects = Effects()
+        for _ in range(400_000):
+            effects.add(("INCR", "test:written"))
+        return effects
+
+    put(ours, event())
+    BatchRun(ours, read(ours), Work(write)).run()
+    assert pending(ours) == 0
+    assert not ours.redis.exists("test:written")
+    ((_, letter),) = ours.redis.xrange("connectbot:events:dead")
+    assert letter[b"reason"] == b"too_much_to_write"
+
+
+def test_ages_whose_sum_is_too_large_to_be_kept_hold_nothing_up(ours: Clients) -> None:
+    ours.redis.hset(ours.settings.keys.ages(LANE), ages.SUM, 2**63 - 1)
+    put(ours, event(role="admin"), origin="1-0")
+    BatchRun(ours, read(ours), Work(menus.follow)).run()
+    assert pending(ours) == 0
+    assert role(ours) == "admin"
+    assert not ours.redis.exists(ours.settings.keys.delayed(LANE))
 
 
 class Idle:

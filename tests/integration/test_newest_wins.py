@@ -77,8 +77,11 @@ def test_the_order_of_the_commits_does_not_matter(ours: Clients, work_out: WorkO
             assert menu is None or menu["data"]["role"] == told.role, (history, order)
 
 
-def test_a_user_who_is_gone_is_not_remembered_as_seen(ours: Clients) -> None:
+@pytest.mark.parametrize("work_out", [one_after_the_other, all_at_the_same_time])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_user_who_is_gone_is_not_remembered_as_seen(ours: Clients, work_out: WorkOut, order: tuple[int, int]) -> None:
     them = entries(7, ["created", "deleted"])
-    for written in one_after_the_other(ours, them):
+    for written in work_out(ours, [them[nth] for nth in order]):
         ours.stream.apply(written)
+    assert ours.users.look_up([7])[7].role is None
     assert not ours.redis.exists(ours.settings.keys.seen_users)
