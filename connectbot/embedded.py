@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import random
 import signal
 import socket
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Literal, Self
+from typing import IO, Literal, Self
 
 from connectbot.child_process import dying_with_us
 from connectbot.errors import EmbeddedRedisError, RedisUnavailable
@@ -52,6 +53,7 @@ class EmbeddedRedis:
         self._port = port
         self._config = {"appendfsync": append_fsync, **(config or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
 
     @property
     def port(self) -> int:
@@ -95,6 +97,7 @@ class EmbeddedRedis:
         keep = self._temporary is not None
         self._make_directory()
         try:
+            self._lock_directory()
             self._start_on_some_port(program)
         except BaseException:
             self._end_process()
@@ -113,6 +116,7 @@ class EmbeddedRedis:
         process.kill()
         process.wait()
         self._process = None
+        self._unlock_directory()
 
     def freeze(self) -> None:
         """Let it hang: connections stay open and nothing is answered (SIGSTOP)."""
@@ -143,6 +147,22 @@ class EmbeddedRedis:
             self._given_directory.mkdir(parents=True, exist_ok=True)
         elif self._temporary is None:
             self._temporary = TemporaryDirectory(prefix="connectbot-redis-", ignore_cleanup_errors=True)
+
+    def _lock_directory(self) -> None:
+        """Keep a second server, of whomever, off the append-only file."""
+        self._unlock_directory()
+        self._lock = (self.directory / "redis.lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EmbeddedRedisError(
+                f"another embedded Redis runs in {self.directory}: end it, or use another directory"
+            ) from None
+
+    def _unlock_directory(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _start_on_some_port(self, program: Path) -> None:
         """Between finding a free port and using it, somebody else may take it: then another one is tried."""
@@ -212,15 +232,15 @@ class EmbeddedRedis:
 
     def _end_process(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        process.send_signal(signal.SIGCONT)  # a frozen one would not hear the first
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            process.terminate()
+            process.send_signal(signal.SIGCONT)  # a frozen one would not hear the first
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._unlock_directory()
 
     def _remove_temporary_directory(self) -> None:
         if self._temporary is not None:

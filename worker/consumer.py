@@ -25,6 +25,7 @@ from connectbot.effects import Effects
 from connectbot.entries import Entry
 from connectbot.errors import FenceLost, RedisUnavailable
 from connectbot.log import about
+from connectbot.redis_client import told_of
 from worker.appetite import Appetite
 from worker.burial import burial
 from worker.orders import End, Pool, open_orders
@@ -39,6 +40,8 @@ BEATS_A_LEASE: Final = 5
 """So often, in the time that a lease lasts, it is renewed and the lane looked after."""
 READ_WAIT_SECONDS: Final = 0.5
 RECOVERY_PAUSE_SECONDS: Final = 0.2
+UNEXPECTED_PAUSE_SECONDS: Final = 2.0
+"""What is not foreseen will most likely happen again: it must fill neither the log nor Redis."""
 MOST_WAITING_BATCHES: Final = 4
 """So much an heir may have waiting: when many die, the next estate must not wait until the last one is worked off."""
 RELEASE_AT_ONCE: Final = 1000
@@ -120,7 +123,7 @@ class LaneConsumer:
                 self._pause(RECOVERY_PAUSE_SECONDS)
             except Exception:
                 logger.exception("consumer %s begins anew after an unexpected error", self._name)
-                self._pause(RECOVERY_PAUSE_SECONDS)
+                self._pause(UNEXPECTED_PAUSE_SECONDS)
 
     def _serve(self) -> None:
         self._register()
@@ -163,8 +166,10 @@ class LaneConsumer:
             open_orders.close(order_id, End.FAILED)
         try:
             self._stream.leave(self._lane, self._name)
-        except RedisUnavailable:
-            logger.warning("consumer %s could not give up its lease: it runs out by itself", self._name)
+        except Exception as error:  # it must not hide why the consumer leaves
+            logger.warning(
+                "consumer %s could not give up its lease, which runs out by itself: %s", self._name, told_of(error)
+            )
             self._not_left.append(self._name)
 
     # --- the beat: stay alive, inherit, release, trim ---------------------------------------------------

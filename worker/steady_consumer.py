@@ -28,12 +28,12 @@ class SteadyConsumer(Consumer):
 
     def ensure_connected(self, conn: Any) -> Any:
         """Wait until the broker answers. Celery itself says at every try that it does not."""
-        conn.ensure_connection(self._tell_once, None, callback=maybe_shutdown)
+        conn.ensure_connection(lambda error, _: self._tell_once(error), None, callback=maybe_shutdown)
         return super().ensure_connected(conn)
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         """The broker answers, but with a refusal (``-READONLY``): Celery tries again at once, and so on."""
-        self._tell_once(exc, LONGEST_PAUSE_SECONDS)
+        self._tell_once(exc)
         time.sleep(LONGEST_PAUSE_SECONDS)
 
     def on_ready(self) -> None:
@@ -41,9 +41,9 @@ class SteadyConsumer(Consumer):
         self._is_away = False
         super().on_ready()
 
-    def _tell_once(self, error: Exception, pause_seconds: float) -> None:
+    def _tell_once(self, error: Exception) -> None:
         if not self._is_away:
-            logger.warning("the broker is away, and asked every %g s: %s", pause_seconds, error)
+            logger.warning("the broker is away, and asked again every %g s: %s", LONGEST_PAUSE_SECONDS, error)
         self._is_away = True
 
 

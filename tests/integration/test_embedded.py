@@ -66,6 +66,15 @@ def test_a_given_directory_is_kept(tmp_path: Path) -> None:
         assert ask(server, "GET", "key") == b"value"
 
 
+def test_two_never_write_the_same_file(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path), pytest.raises(EmbeddedRedisError, match="another embedded Redis runs in"):
+        EmbeddedRedis(tmp_path).start()
+    with EmbeddedRedis(tmp_path) as server:
+        server.kill()
+        with EmbeddedRedis(tmp_path):
+            pass
+
+
 def test_it_is_configured_to_lose_nothing() -> None:
     with EmbeddedRedis(append_fsync="always", config={"maxmemory": "64mb"}) as server:
         client = redis.Redis.from_url(server.url, decode_responses=True)
