@@ -26,7 +26,7 @@ SITE_TESTS = ("django", "v21", "compat", "outage", "spool", "subscriber")
 """Parts of the names of files that test what runs inside the Django site and the bot."""
 MORE_RULES = {
     "publisher": "~a[*]:1:* ~ab:1:* ~[[]a]:1:*",  # caches whose CACHE_KEY_PREFIX is odd
-    "worker": "~test:* ~begun ~done ~process",  # handlers that write keys of their own
+    "worker": "~test:* ~begun ~frozen ~done ~process",  # handlers that write keys of their own
 }
 """What only tests need of the roles, as deploy/redis-acl/README.md tells operators to add theirs."""
 
