@@ -60,10 +60,3 @@ def _make(place: Path, program: Path, requirements: tuple[str, ...]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise NoEnvironment(f"pip failed: {done.stderr.strip()[-300:]}")
-
-
-def versions(environment: str, *packages: str) -> dict[str, str]:
-    """The installed versions of some packages."""
-    code = "import sys, importlib.metadata as m; print(*[m.version(p) for p in sys.argv[1:]])"
-    done = subprocess.run([python(environment), "-c", code, *packages], capture_output=True, text=True, check=True)
-    return dict(zip(packages, done.stdout.split(), strict=True))

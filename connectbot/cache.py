@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import pickle
 import struct
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -31,7 +30,6 @@ else:
     # On the 500 bytes of a menu, isal's level 0 takes a fifth of the time of level 1, for a third more bytes.
     _LEVEL, _SMALL_LEVEL = 1, 0
 
-_logger = logging.getLogger(__name__)
 
 SMALL_BYTES: Final = 2048
 MIN_COMPRESSED_BYTES: Final = 15
@@ -156,22 +154,6 @@ class Cache:
             raw = self._redis.get(self._physical(key))
         return default if raw is None else self._decode(key, raw)
 
-    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The values there are. One that cannot be read is left out, with a warning in the log."""
-        asked = list(keys)
-        if not asked:
-            return {}
-        with translated_errors():
-            raws = self._redis.mget([self._physical(key) for key in asked])
-        found = {}
-        for key, raw in zip(asked, raws, strict=True):
-            if raw is not None:
-                try:
-                    found[key] = self._decode(key, raw)
-                except UnreadableValue as error:
-                    _logger.warning("%s", error)
-        return found
-
     def set(self, key: str, value: object, ttl_seconds: float | None) -> None:
         """Store a value."""
         self._run(self.setting(key, value, ttl_seconds=ttl_seconds))
@@ -185,10 +167,6 @@ class Cache:
         with translated_errors():
             milliseconds = self._redis.pttl(self._physical(key))
         return None if milliseconds == -1 else max(0, milliseconds) / 1000
-
-    def touch(self, key: str, ttl_seconds: float) -> bool:
-        """Let the value live so long from now, without rewriting it. False when there is none."""
-        return bool(self._run(("PEXPIRE", self._physical(key), int(ttl_seconds * 1000))))
 
     def setting(self, key: str, value: object, *, ttl_seconds: float | None) -> Command:
         """The command that stores a value, as part of a commit."""

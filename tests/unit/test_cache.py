@@ -401,7 +401,6 @@ def test_commands_are_those_of_django_redis() -> None:
 
 
 def test_nothing_asked_for_needs_no_redis() -> None:
-    assert a_cache().get_many([]) == {}
     assert a_cache().delete() == 0
 
 
@@ -409,11 +408,9 @@ def test_a_redis_that_is_away_is_named_in_our_words() -> None:
     cache = a_cache()
     calls: list[Callable[[], object]] = [
         lambda: cache.get("a"),
-        lambda: cache.get_many(["a"]),
         lambda: cache.set("a", 1, 1),
         lambda: cache.delete("a"),
         lambda: cache.ttl("a"),
-        lambda: cache.touch("a", 1),
     ]
     for call in calls:
         with pytest.raises(RedisUnavailable):
