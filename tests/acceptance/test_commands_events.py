@@ -91,7 +91,7 @@ def test_ctrl_c_says_how_many_lines_were_published(settings: Settings, client: R
         said = process.stderr.read()  # of the second 500 it may not have heard yet
         assert process.wait(10) == 130
     assert said in [
-        f"connectbot: {count} events published, perhaps nothing from line {count + 1} on\n" for count in (500, 1000)
+        f"connectbot: {count:,} events published, perhaps nothing from line {count + 1} on\n" for count in (500, 1000)
     ]
 
 
