@@ -51,9 +51,9 @@ def environment(redis_url: str) -> Mapping[str, str]:
 
 
 @contextmanager
-def embedded() -> Iterator[EmbeddedRedis]:
-    """A Redis for one measurement: append-only file, synchronized every second, as in production."""
-    with EmbeddedRedis(config=REDIS_CONFIG) as server:
+def embedded(config: Mapping[str, str] = REDIS_CONFIG) -> Iterator[EmbeddedRedis]:
+    """A Redis for one measurement: append-only file, synchronized every second. An empty ``config`` is as shipped."""
+    with EmbeddedRedis(config=config) as server:
         yield server
 
 
