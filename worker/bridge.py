@@ -41,7 +41,8 @@ SHORTEST_GAP_SECONDS: Final = 1.25
 WAIT_SECONDS: Final = 0.5
 BUSY_MESSAGES: Final = 20
 COLLECTING_SECONDS: Final = 0.01
-"""After so many messages at once the bridge waits this long: a flood wakes it 100 times a second, not 10,000."""
+"""After so many messages at once, or one of our own, which needs nothing of it, the bridge waits this long: a flood
+wakes it 100 times a second, not 10,000, and it is not in the way while the worker begins on its own events."""
 LONGEST_SLEEP_SECONDS: Final = MARKER_SECONDS / 2
 """What a bridge holds for longer, others may have brought in and forgotten: it would come in again, as if new."""
 
@@ -112,7 +113,7 @@ class Bridge(Companion):
         candidates = map(Candidate.of, heard.messages)
         self._held = [candidate for candidate in candidates if candidate is not None]
         self._log_malformed()
-        if heard.ignored + len(heard.messages) >= BUSY_MESSAGES:
+        if heard.ignored or len(heard.messages) >= BUSY_MESSAGES:
             self._stopping.wait(COLLECTING_SECONDS)
 
     def _log_malformed(self) -> None:
