@@ -224,42 +224,6 @@ class EventStream:
         if effects:
             self._commit("", "", "", effects.words())
 
-    def delaying(
-        self, lane: str, entry: Entry, *, due: float, attempts: int, tries: int | None = None
-    ) -> tuple[Command, ...]:
-        """The commands that put an entry aside until ``due`` (epoch seconds, see `now`), as part of a commit.
-
-        ``tries`` counts those tries too that are not ``attempts``; it defaults to them.
-        """
-        flat = entry.put_aside(lane=lane, attempts=attempts, tries=attempts if tries is None else tries)
-        return (
-            ("HSET", self._keys.delayed_entry(lane, entry.id), *flat),
-            ("ZADD", self._keys.delayed(lane), repr(due), entry.id),
-        )
-
-    def parking(self, lane: str, entry: Entry, *, deadline: float | None) -> tuple[Command, ...]:
-        """The commands that put an entry aside until the lane's target is back, as part of a commit.
-
-        It is not an attempt. ``deadline`` (epoch seconds) is when the entry returns in any case.
-        """
-        member = f"{entry.version}/{entry.id}"
-        flat = entry.put_aside(lane=lane, attempts=entry.attempts, tries=entry.tries)
-        commands: tuple[Command, ...] = (
-            ("HSET", self._keys.parked_entry(lane, member), *flat, b"parked", member),
-            ("ZADD", self._keys.parked(lane), entry.origin.partition("-")[0], member),
-        )
-        if deadline is None:
-            return commands
-        return (*commands, ("ZADD", self._keys.parked_deadlines(lane), repr(deadline), member))
-
-    def burying(self, lane: str, entry: Entry, *, reason: str, error: str, attempts: int) -> Command:
-        """The command that makes an entry a dead letter, as part of a commit (fields: contract v21)."""
-        return (
-            "XADD", self._keys.dead, "*", "type", entry.fields.get(b"type", b""), "event", entry.text,
-            "lane", lane, "reason", reason, "error", error, "attempts", attempts, "entry_id", entry.origin,
-            "died_at", repr(time.time()),
-        )  # fmt: skip
-
     def counting(self, counter: str, by: int = 1) -> Command:
         """The command that raises a counter of the installation, as part of a commit."""
         return ("HINCRBY", self._keys.counters, counter, by)

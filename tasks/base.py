@@ -24,6 +24,7 @@ from celery import shared_task
 from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
 
+from connectbot import aside
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Batch, Entry
@@ -109,6 +110,7 @@ class BatchRun:
 
     def __init__(self, ours: Clients, batch: Batch, work: Work) -> None:
         self._clients = ours
+        self._keys = ours.settings.keys
         self._batch = batch
         self._work = work
         self._trail = Trail.of(ours, batch)
@@ -193,7 +195,7 @@ class BatchRun:
                 effects = self._work.handle(self._clients, received)
         else:
             effects = self._work.handle(self._clients, received)
-        key = self._clients.settings.keys.ages(self._batch.lane)
+        key = self._keys.ages(self._batch.lane)
         aged = ages.counting(key, [_first_entry(one.entry) for one in received], now=time.time())
         effects.add_if_it_can_be(*aged)  # entries with ids of their own, such as 1-0, make a sum that Redis cannot hold
         if self._trail:
@@ -231,16 +233,14 @@ class BatchRun:
         )  # fmt: skip
         effects = Effects()
         due = min(self._clients.stream.now() + delay, deadline or math.inf)
-        effects.add(
-            *self._clients.stream.delaying(self._batch.lane, one.entry, due=due, attempts=attempts, tries=tries)
-        )
+        effects.add(*aside.delaying(self._keys, self._batch.lane, one.entry, due=due, attempts=attempts, tries=tries))
         self._note(effects, one, "delayed", error, attempts=attempts, until=due)
         return effects
 
     def _park(self, one: Received, error: Parked, deadline: float | None) -> Effects:
         logger.info("event %s (%s) is parked: %s", one.event.id, one.event.type, _describe(error))
         effects = Effects()
-        effects.add(*self._clients.stream.parking(self._batch.lane, one.entry, deadline=deadline))
+        effects.add(*aside.parking(self._keys, self._batch.lane, one.entry, deadline=deadline))
         self._note(effects, one, "parked", error, attempts=one.entry.attempts, until=deadline)
         return effects
 
@@ -250,7 +250,7 @@ class BatchRun:
         attempts = entry.attempts + 1
         described = _describe(error)
         effects.add(
-            self._clients.stream.burying(self._batch.lane, entry, reason=reason, error=described, attempts=attempts)
+            aside.burying(self._keys, self._batch.lane, entry, reason=reason, error=described, attempts=attempts)
         )
         return effects
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from connectbot import aside
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Entry
@@ -27,7 +28,7 @@ def burial(clients: Clients, entry: Entry, order: Order) -> Effects:
         logger.error("entry %s becomes a dead letter: its process died %d times", entry.id, entry.deaths)
     error = f"the process that worked on it died or took too long, {entry.deaths} times"
     effects = Effects()
-    effects.add(clients.stream.burying(lane, entry, reason=REASON, error=error, attempts=attempts))
+    effects.add(aside.burying(clients.settings.keys, lane, entry, reason=REASON, error=error, attempts=attempts))
     if event and farewell:
         effects.extend(farewell(clients, Received(entry, event), REASON))
     if clients.tracer:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from connectbot import aside
 from connectbot.effects import Effects
 from connectbot.entries import Entry
 from connectbot.errors import JavaServiceRefused, JavaServiceUnavailable, Later, Parked
@@ -230,7 +231,7 @@ def park(stream: EventStream, *origins: str, deadline: float | None = None) -> N
     for number, origin in enumerate(origins):
         entry = Entry(f"9999-{number}", {b"event": origin.encode(), b"origin": origin.encode(), b"attempts": b"2"})
         effects = Effects()
-        effects.add(*stream.parking("java", entry, deadline=deadline))
+        effects.add(*aside.parking(KEYS, "java", entry, deadline=deadline))
         stream.apply(effects)
 
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from connectbot import aside
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.events import new_event
@@ -62,8 +63,8 @@ def test_what_was_put_aside_is_counted_apart(ours: Clients) -> None:
     join(ours, "alive")
     one, other = ours.stream.read("default", "alive", limit=2, wait_seconds=0.1)
     effects = Effects()
-    effects.add(*ours.stream.delaying("default", one, due=time.time() + 60, attempts=1))
-    effects.add(*ours.stream.parking("default", other, deadline=None))
+    effects.add(*aside.delaying(ours.settings.keys, "default", one, due=time.time() + 60, attempts=1))
+    effects.add(*aside.parking(ours.settings.keys, "default", other, deadline=None))
     ours.stream.commit("default", "alive", [one.id, other.id], effects)
     found = lane(ours)
     assert (found.backlog, found.delayed, found.parked) == (0, 1, 1)

@@ -1,0 +1,48 @@
+"""How an entry leaves its lane without being done: the commands that put it aside, or bury it, as part of a commit."""
+
+from __future__ import annotations
+
+import time
+
+from connectbot.entries import Entry
+from connectbot.keys import Keys
+from connectbot.redis_client import Command
+
+
+def delaying(
+    keys: Keys, lane: str, entry: Entry, *, due: float, attempts: int, tries: int | None = None
+) -> tuple[Command, ...]:
+    """Put an entry aside until ``due`` (epoch seconds by Redis' clock: `EventStream.now`).
+
+    ``tries`` counts those tries too that are not ``attempts``; it defaults to them.
+    """
+    flat = entry.put_aside(lane=lane, attempts=attempts, tries=attempts if tries is None else tries)
+    return (
+        ("HSET", keys.delayed_entry(lane, entry.id), *flat),
+        ("ZADD", keys.delayed(lane), repr(due), entry.id),
+    )
+
+
+def parking(keys: Keys, lane: str, entry: Entry, *, deadline: float | None) -> tuple[Command, ...]:
+    """Put an entry aside until the lane's target is back. It is not an attempt.
+
+    ``deadline`` (epoch seconds) is when the entry returns in any case.
+    """
+    member = f"{entry.version}/{entry.id}"
+    flat = entry.put_aside(lane=lane, attempts=entry.attempts, tries=entry.tries)
+    commands: tuple[Command, ...] = (
+        ("HSET", keys.parked_entry(lane, member), *flat, b"parked", member),
+        ("ZADD", keys.parked(lane), entry.origin.partition("-")[0], member),
+    )
+    if deadline is None:
+        return commands
+    return (*commands, ("ZADD", keys.parked_deadlines(lane), repr(deadline), member))
+
+
+def burying(keys: Keys, lane: str, entry: Entry, *, reason: str, error: str, attempts: int) -> Command:
+    """Make an entry a dead letter (fields: contract v21)."""
+    return (
+        "XADD", keys.dead, "*", "type", entry.fields.get(b"type", b""), "event", entry.text,
+        "lane", lane, "reason", reason, "error", error, "attempts", attempts, "entry_id", entry.origin,
+        "died_at", repr(time.time()),
+    )  # fmt: skip
