@@ -17,8 +17,8 @@ from benchmarks.figures import Claim, Figure, Report, at_least, table
 from benchmarks.installation import embedded, environment, opened
 from benchmarks.warming import VERSION, know
 from benchmarks.work import user_ids
+from connectbot.cache_keys import temp_key
 from connectbot.clients import Clients
-from connectbot.keys import temp_key
 from connectbot.users import KnownUser
 from tasks.menus import warm
 from tasks.temp_data import expire

@@ -17,8 +17,8 @@ from uuid import UUID
 import msgspec
 
 from connectbot import safe_pickle
+from connectbot.cache_keys import CacheKeys
 from connectbot.errors import UnreadableValue
-from connectbot.keys import CacheKeys
 from connectbot.redis_client import Command, RedisClient, translated_errors
 
 _compress: Callable[[bytes, int], bytes]

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from connectbot.asynchronous import awaitable
+from connectbot.cache_keys import employee_key, interests_key, participants_key, session_key
 from connectbot.integration.events import EventPublisher
 from connectbot.integration.facade import redis_integration
 from connectbot.integration.helpers import forget_employee
 from connectbot.integration.menu_cache import MenuCache
 from connectbot.integration.site import default_site
 from connectbot.integration.temp_data import TempDataManager
-from connectbot.keys import employee_key, interests_key, participants_key, session_key
 
 __all__ = ["EnhancedRedisManager", "RedisManager"]
 

@@ -11,9 +11,10 @@ import msgspec
 
 from connectbot import json_text, scan
 from connectbot.cache import Cache, Ending, Stencil
+from connectbot.cache_keys import MENU_PREFIX, CacheKeys, menu_key
 from connectbot.effects import Column, Word, filled_in, same, with_id
 from connectbot.errors import UnreadableValue
-from connectbot.keys import MENU_PREFIX, CacheKeys, Keys, menu_key
+from connectbot.keys import Keys
 from connectbot.menu_warmer import MenuWarmer, menu_start
 from connectbot.redis_client import Command, RedisClient, translated_errors
 from connectbot.users import DEFAULT_ROLE, KnownUser

@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from decouple import AutoConfig, UndefinedValueError
 
+from connectbot.cache_keys import CacheKeys
 from connectbot.errors import SettingsError
-from connectbot.keys import CacheKeys, Keys
+from connectbot.keys import Keys
 
 MOST_IN_A_BATCH: Final = 5000
 """A batch is acknowledged by one command, and Lua's ``unpack`` takes some 7,990 words."""
@@ -79,7 +80,7 @@ class Settings:
         "Menus rebuilt and kept warm for every known user, by comma. Unset: `main,preferences`.",
     )
     batch_size: int = _setting(
-        "CONNECTBOT_BATCH_SIZE", 500, "Most events, up to 5,000, for one task of the lane `default`. Unset: 500."
+        "CONNECTBOT_BATCH_SIZE", 1000, "Most events, up to 5,000, for one task of the lane `default`. Unset: 1000."
     )
     java_batch_size: int = _setting(
         "CONNECTBOT_JAVA_BATCH_SIZE", 64, "Most events, up to 5,000, for one task of the lane `java`. Unset: 64."

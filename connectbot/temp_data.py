@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from connectbot import events, json_text, safe_pickle, scan
 from connectbot.cache import Cache
+from connectbot.cache_keys import TEMP_PREFIX, CacheKeys, temp_key, user_namespace
 from connectbot.errors import UnreadableValue
 from connectbot.events import ConnectBotEvents, Event
-from connectbot.keys import TEMP_PREFIX, CacheKeys, Keys, temp_key, user_namespace
+from connectbot.keys import Keys
 from connectbot.redis_client import Command, RedisClient, translated_errors
 from connectbot.scripts import text_of
 

@@ -19,7 +19,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from connectbot import events, keys
+from connectbot import cache_keys, events, keys
 from connectbot.settings import Settings
 from connectbot.watching.ages import Ages
 from connectbot.watching.figures import Figures, LaneFigures
@@ -79,7 +79,7 @@ def keys_page() -> str:
     ]
     cached = [
         (f"`{_filled(function)}`", _text(function))
-        for name, function in vars(keys).items()
+        for name, function in vars(cache_keys).items()
         if name.endswith("_key") and inspect.isfunction(function)
     ]
     return _page(

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final
 
+from connectbot.cache_keys import user_namespace
 from connectbot.clients import Clients
 from connectbot.effects import Column, Effects
 from connectbot.events import ConnectBotEvents, Event, new_event
-from connectbot.keys import Keys, user_namespace
+from connectbot.keys import Keys
 from connectbot.users import DEFAULT_ROLE, NO_VERSION, KnownUser
 
 MOST_TEMP_KEYS: Final = 50_000

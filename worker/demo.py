@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from connectbot.cache_keys import user_namespace
 from connectbot.clients import Clients
 from connectbot.events import ConnectBotEvents, Event, decode, new_event
-from connectbot.keys import user_namespace
 from tasks.matching import RESULTS_NAMESPACE, SERVICE
 from worker.stack import Stack
 

@@ -19,7 +19,7 @@ MOST_DEATHS: Final = 3
 """An entry over which so many processes have died, the last time alone, is the cause of it."""
 ALONE_FROM: Final = 3
 """Number of the delivery from which on an entry goes out alone."""
-SUSPECTS_AT_ONCE: Final = 22
+SUSPECTS_AT_ONCE: Final = 32
 """Size of the batches of a second delivery: the root of a first one's, so that the third finds a culprit alone."""
 
 

@@ -18,9 +18,9 @@ from typing import Any, Final
 import redis
 from django.core.cache import cache as django_cache
 
+from connectbot.cache_keys import menu_key, temp_key, user_namespace
 from connectbot.errors import RedisUnavailable
 from connectbot.integration import EventSubscriber, RedisIntegration
-from connectbot.keys import menu_key, temp_key, user_namespace
 from connectbot.redis_client import RedisClient, connect, translated_errors
 from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from connectbot import scan
+from connectbot.cache_keys import MENU_PREFIX, OLD_MANAGER_PATTERNS, RESULT_PATTERN, TEMP_PREFIX
 from connectbot.integration.site import Site
-from connectbot.keys import MENU_PREFIX, OLD_MANAGER_PATTERNS, RESULT_PATTERN, TEMP_PREFIX
 from connectbot.redis_client import translated_errors
 
 PATTERNS: Final = (f"{MENU_PREFIX}*", f"{TEMP_PREFIX}*", *OLD_MANAGER_PATTERNS, RESULT_PATTERN)

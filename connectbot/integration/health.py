@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, Final
 
 from connectbot import scan
+from connectbot.cache_keys import MENU_PREFIX, TEMP_PREFIX
 from connectbot.errors import BacklogFull, Fault, UnreadableValue
 from connectbot.integration.site import Site
-from connectbot.keys import MENU_PREFIX, TEMP_PREFIX
 from connectbot.offline.outage import Absence
 from connectbot.redis_client import told_of, translated_errors
 

@@ -11,12 +11,12 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 import msgspec
 
 from connectbot.asynchronous import awaitable
+from connectbot.cache_keys import employee_key, interests_key, result_key
 from connectbot.events import USER_ACTION_PREFIX, ConnectBotEvents
 from connectbot.integration.events import EventPublisher
 from connectbot.integration.menu_cache import MenuCache
 from connectbot.integration.site import default_site
 from connectbot.integration.temp_data import UserTempDataManager
-from connectbot.keys import employee_key, interests_key, result_key
 
 P = ParamSpec("P")
 R = TypeVar("R")

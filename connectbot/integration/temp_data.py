@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+from connectbot.cache_keys import temp_key, user_namespace
 from connectbot.integration.component import Component
 from connectbot.integration.site import Site
-from connectbot.keys import temp_key, user_namespace
 from connectbot.redis_client import Command
 from connectbot.temp_data import decode
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from connectbot import json_text
-from connectbot.keys import menu_key
+from connectbot.cache_keys import menu_key
 
 MOST: Final = 1000
 """Menus that are kept; the one that was asked for the longest ago makes room. A menu takes about 2 KB."""

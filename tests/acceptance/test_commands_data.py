@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from connectbot.cache_keys import temp_key
 from connectbot.clients import Clients
 from connectbot.effects import Effects
-from connectbot.keys import temp_key
 from connectbot.settings import Settings
 from connectbot.users import NO_VERSION, KnownUser
 from tests.acceptance.command_line import COMMAND, answer, connectbot, environment_of, refusal

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectbot.cache import Cache, CacheCodec
+from connectbot.cache_keys import CacheKeys
 from connectbot.errors import UnreadableValue
-from connectbot.keys import CacheKeys
 from connectbot.redis_client import RedisClient
 from tests.support import joined
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from connectbot.cache_keys import user_namespace
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Batch
 from connectbot.events import new_event
-from connectbot.keys import user_namespace
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from connectbot.users import NO_VERSION, KnownUser

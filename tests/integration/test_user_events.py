@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from connectbot.cache_keys import menu_key, user_namespace
 from connectbot.clients import Clients
 from connectbot.events import new_event
-from connectbot.keys import menu_key, user_namespace
 from tests.support import Worker, wait_until
 
 pytestmark = pytest.mark.usefixtures("worker")

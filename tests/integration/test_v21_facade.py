@@ -22,12 +22,12 @@ import pytest
 
 import connectbot.integration as v21
 from connectbot.cache import Cache, CacheCodec
+from connectbot.cache_keys import CacheKeys
 from connectbot.clients import Clients
 from connectbot.compat import EnhancedRedisManager, RedisManager
 from connectbot.events import decode
 from connectbot.integration import MenuBuilder, MenuCache, RedisIntegration, TempDataManager, redis_integration
 from connectbot.integration.site import default_site
-from connectbot.keys import CacheKeys
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from tests.support import ROOT, environment

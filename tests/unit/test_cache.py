@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 from connectbot import cache as cache_module
 from connectbot import safe_pickle
 from connectbot.cache import Cache, CacheCodec
+from connectbot.cache_keys import CacheKeys
 from connectbot.errors import RedisUnavailable, UnreadableValue
-from connectbot.keys import CacheKeys
 from connectbot.redis_client import connect
 from tests.support import ROOT, joined
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectbot.cache import BLANK, Cache, CacheCodec, Stencil
-from connectbot.keys import CacheKeys, Keys
+from connectbot.cache_keys import CacheKeys
+from connectbot.keys import Keys
 from connectbot.menu_warmer import menu_start
 from connectbot.menus import ADMIN_ROLES, BUILDERS, Menus
 from connectbot.redis_client import connect

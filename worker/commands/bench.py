@@ -18,10 +18,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from connectbot.cache_keys import menu_key
 from connectbot.clients import Clients
 from connectbot.embedded import EmbeddedRedis
 from connectbot.events import ConnectBotEvents
-from connectbot.keys import menu_key
 from connectbot.publisher import user_event
 from connectbot.redis_client import translated_errors
 from connectbot.settings import Settings

@@ -15,9 +15,9 @@ from rich.table import Column, Table
 
 from connectbot import json_text
 from connectbot.cache import Cache
+from connectbot.cache_keys import temp_key, user_namespace
 from connectbot.clients import Clients
 from connectbot.errors import UnreadableValue
-from connectbot.keys import temp_key, user_namespace
 from connectbot.redis_client import translated_errors
 from connectbot.temp_data import decode
 from worker.commands.common import LIMIT, USER_ID, Failed, cell, counted, duration, json_option, opened, printable
