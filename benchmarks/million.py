@@ -5,8 +5,8 @@
 The events are all there when the worker starts. Of each tenth of them it is told how fast it went and how much memory
 the worker held (RSS) at its end; then whether the stream is trimmed to CONNECTBOT_STREAM_KEEP. A second worker serves
 the lane `java`, without which nothing could be trimmed; it has passed over all events before the measurement begins.
-Redis is the one that `connectbot up` would take, as shipped: what it needs to write its append-only file anew is part of
-what is measured, and is much with Redis 6.2, less from 7 on.
+Redis is the one that `connectbot up` would take, as shipped: what it needs to write its append-only file anew is part
+of what is measured, and is much with Redis 6.2, less from 7 on.
 Exit 1 when a bound is broken.
 """
 
