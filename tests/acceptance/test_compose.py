@@ -61,6 +61,7 @@ def test_redis_keeps_what_it_is_given() -> None:
     redis = SERVICES["redis"]
     assert int(redis["image"].removeprefix("redis:").split("-")[0].split(".")[0]) >= 7
     assert "--appendonly yes" in redis["command"]
+    assert "--auto-aof-rewrite-min-size 128mb" in redis["command"]
     assert "--maxmemory-policy noeviction" in redis["command"]
     assert redis["volumes"] == ["redis-data:/data"]
 

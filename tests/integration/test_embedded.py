@@ -85,6 +85,7 @@ def test_it_is_configured_to_lose_nothing() -> None:
         "appendfsync": "always",
         "save": "",
         "maxmemory-policy": "noeviction",
+        "auto-aof-rewrite-min-size": str(128 * 1024 * 1024),
         "maxmemory": str(64 * 1024 * 1024),
         "bind": HOST,
     }
