@@ -206,7 +206,10 @@ def test_nothing_is_left_on_the_disk_when_it_is_interrupted(
 ) -> None:
     environment = clean_environment() | {"TMPDIR": str(tmp_path)}
     with (tmp_path / "output").open("wb") as output:
-        process = subprocess.Popen([*COMMAND, command], cwd=tmp_path, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [*COMMAND, command], cwd=tmp_path, env=environment, stdout=output, stderr=output,
+            preexec_fn=lambda: signal.signal(how, signal.SIG_DFL),  # ignored where the tests run under nohup
+        )  # fmt: skip
     try:
         wait_until(lambda: a_worker_reads(tmp_path), deadline_seconds=60, what="a worker")
         process.send_signal(how)
