@@ -19,6 +19,7 @@ from connectbot.cache_keys import TEMP_PREFIX, CacheKeys, temp_key, user_namespa
 from connectbot.errors import UnreadableValue
 from connectbot.events import ConnectBotEvents, Event
 from connectbot.keys import Keys
+from connectbot.quick_script import QuickScript
 from connectbot.redis_client import Command, RedisClient, translated_errors
 from connectbot.scripts import text_of
 
@@ -26,6 +27,8 @@ _SEPARATOR = "\x1f"
 _ROWS_A_STEP = 1000
 KEYS_A_COMMAND: Final = 1000
 """Somebody's data may be without bound, a command in a commit is not: Lua's ``unpack`` takes some 8,000 words."""
+EXPIRED_AT_ONCE: Final = 250
+"""Redis takes so much out of the index while the events of the next are written."""
 _READ_BACK: Final = (str, int, float, bytes, type(None))
 _LONGEST_ID: Final = len(str(2**63))
 _USER_NAMESPACE = user_namespace(0).removesuffix("0")
@@ -62,6 +65,7 @@ class TempData:
         self._keys = keys
         self._cache_keys = cache_keys
         self._ttl_seconds = ttl_seconds
+        self._expire_script = QuickScript(client, "expire_temp")
 
     def store(self, namespace: str, key: str, data: object, *, now: float, ttl_seconds: float | None = None) -> None:
         """Keep ``data`` for ``ttl_seconds`` from ``now`` (epoch seconds)."""
@@ -145,16 +149,9 @@ class TempData:
 
         What has been stored anew or given more time meanwhile (by v21, behind our back) is put off instead.
         """
-        words: list[Any] = []
-        for item in due:
-            event = _expired(item, self._keys)
-            words += (
-                _member(item.namespace, item.key), self._cache_keys.physical(temp_key(item.namespace, item.key)),
-                self._keys.temp_namespace(item.namespace), item.key,
-                event.type, events.encode(event), event.channel,
-            )  # fmt: skip
+        parts = (due[at : at + EXPIRED_AT_ONCE] for at in range(0, len(due), EXPIRED_AT_ONCE))
         with translated_errors():
-            return int(self._expire_script(keys=[self._keys.temp_due, self._keys.events], args=words))
+            return sum(self._expire_script.each(map(self._expiring, parts)))
 
     def limit_lives(self) -> int:
         """Let data that was written without an expiry, by v21 or by hand, live as long as new data; answers how much.
@@ -173,9 +170,16 @@ class TempData:
     def _limit_script(self) -> Any:
         return self._redis.register_script(text_of("limit_lives"))
 
-    @cached_property
-    def _expire_script(self) -> Any:
-        return self._redis.register_script(text_of("expire_temp"))
+    def _expiring(self, due: Sequence[Due]) -> tuple[Sequence[Any], Sequence[Any]]:
+        """The keys and arguments of the script that takes out what is due."""
+        words: list[Any] = [ConnectBotEvents.TEMP_EXPIRED]
+        for item in due:
+            event = _expired(item, self._keys)
+            words += (
+                _member(item.namespace, item.key), self._cache_keys.physical(temp_key(item.namespace, item.key)),
+                self._keys.temp_namespace(item.namespace), item.key, events.encode(event), event.channel,
+            )  # fmt: skip
+        return (self._keys.temp_due, self._keys.events), words
 
     def _removing_some(self, namespace: str, keys: Sequence[str]) -> tuple[Command, ...]:
         return (

@@ -8,8 +8,8 @@ from celery import shared_task
 
 from tasks.process import clients
 
-SLICE: Final = 500
-MOST_SLICES: Final = 40
+SLICE: Final = 2000
+MOST_SLICES: Final = 10
 """One run publishes at most SLICE × MOST_SLICES events; after a long pause the next runs catch up."""
 
 

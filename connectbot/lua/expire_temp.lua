@@ -1,7 +1,8 @@
 -- Takes expired temporary data out of the index and publishes an event for each.
 --
 -- KEYS  1 temporary data by due time (sorted set)   2 stream of events
--- ARGV  for each: member, cache key, set of its namespace's keys, key, type of the event, its JSON, its channel
+-- ARGV  1 type of the events
+--       for each: member, cache key, set of its namespace's keys, key, JSON of the event, its channel
 -- Returns the number of events published.
 --
 -- The cache key itself has the last word: what lives on was given more time by somebody who does not know the
@@ -11,9 +12,9 @@ local call, time = redis.call, redis.call("TIME")
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local members, gone, published = {}, {}, 0
 
-for at = 1, #ARGV, 7 do members[#members + 1] = ARGV[at] end
+for at = 2, #ARGV, 6 do members[#members + 1] = ARGV[at] end
 for nth, due in ipairs(#members > 0 and call("ZMSCORE", KEYS[1], unpack(members)) or {}) do
-  local at = 7 * nth - 6
+  local at = 6 * nth - 4
   local left_ms = due and call("PTTL", ARGV[at + 1])
   if due and left_ms > 0 then
     call("ZADD", KEYS[1], now + left_ms / 1000, ARGV[at])
@@ -21,8 +22,8 @@ for nth, due in ipairs(#members > 0 and call("ZMSCORE", KEYS[1], unpack(members)
     gone[#gone + 1] = ARGV[at]
     call("SREM", ARGV[at + 2], ARGV[at + 3])
     if left_ms == -2 then
-      call("XADD", KEYS[2], "*", "type", ARGV[at + 4], "event", ARGV[at + 5])
-      call("PUBLISH", ARGV[at + 6], ARGV[at + 5])
+      call("XADD", KEYS[2], "*", "type", ARGV[1], "event", ARGV[at + 4])
+      call("PUBLISH", ARGV[at + 5], ARGV[at + 4])
       published = published + 1
     end
   end
