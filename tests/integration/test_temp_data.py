@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from connectbot.clients import Clients
 from connectbot.errors import UnreadableValue
+from connectbot.temp_data import EXPIRED_AT_ONCE
 from tasks.upkeep import upkeep
 from tests.support import wait_until
 
@@ -93,6 +94,19 @@ def test_what_expires_is_told_to_its_owner_once(ours: Clients) -> None:
     assert told["form_data_1"]["channel"] == "connectbot:user:7"
     assert told["d"]["data"] == {"namespace": "activity_drafts", "key": "d", "owner": None}
     assert ours.temp_data.keys_of("user_7") == ["stays"]
+
+
+def test_much_that_expires_at_once_is_told_part_by_part_and_once_each(ours: Clients) -> None:
+    keys = {f"k{number}" for number in range(2 * EXPIRED_AT_ONCE + 1)}
+    for key in keys:
+        ours.temp_data.store("user_7", key, {"a": 1}, now=time.time(), ttl_seconds=0.01)
+    gone = lambda: all(ours.temp_data.get("user_7", key) is None for key in keys)  # noqa: E731
+    wait_until(gone, deadline_seconds=5, what="all to be gone")
+    due = ours.temp_data.due(now=time.time(), limit=len(keys) + 1)
+    assert ours.temp_data.expire(due) == len(keys)
+    assert ours.temp_data.expire(due) == 0
+    assert sorted(event["data"]["key"] for event in events(ours)) == sorted(keys)  # type: ignore[index]
+    assert ours.temp_data.keys_of("user_7") == []
 
 
 def test_a_namespace_of_what_is_no_id_holds_up_nobody(ours: Clients) -> None:
