@@ -50,12 +50,20 @@ def test_what_is_owed_and_has_no_effect_is_lost() -> None:
 def test_nothing_is_owed_for_what_went_with_redis_but_a_double_is_remembered() -> None:
     ledger = Ledger()
     ledger.record([1, 2], [(7, "old")], certain=True)
-    ledger.forget({1: 2})
+    ledger.forget({1: 2}, unfinished={2})
     ledger.record([3], [], certain=True)
     verdict = ledger.judge({3: 1})
     assert (verdict.published, verdict.lost, verdict.doubled) == (3, 0, 1)
     assert ledger.stale({}) == 0
-    assert ledger.forgotten == 2
+    assert ledger.forgotten == 1
+
+
+def test_what_was_lost_before_redis_came_back_empty_stays_lost() -> None:
+    ledger = Ledger()
+    ledger.record([1, 2, 3], [], certain=True)
+    ledger.record([4], [], certain=False)
+    ledger.forget({1: 1}, unfinished=frozenset({2}))
+    assert ledger.judge({}).lost == 1
 
 
 def test_a_menu_must_show_the_newest_role_or_one_that_may_be_newer() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 
@@ -37,6 +37,7 @@ class Ledger:
         self._maybe: set[int] = set()
         self._roles: dict[int, _Roles] = {}
         self._published = 0
+        self._lost = 0
         self._doubled = 0
         self._forgotten = 0
 
@@ -72,10 +73,15 @@ class Ledger:
             else:
                 known.maybe.append(role)
 
-    def forget(self, effects: Mapping[int, int]) -> None:
-        """Redis comes back empty: nothing is owed for what was in it. ``effects`` are those applied until then."""
+    def forget(self, effects: Mapping[int, int], *, unfinished: Set[int]) -> None:
+        """Redis comes back empty: nothing is owed any more for what was in it.
+
+        ``effects`` are those applied until then, and ``unfinished``, read before them, what waits or is worked on: what
+        is among neither was lost before.
+        """
+        self._lost += sum(1 for number in self._owed if number not in effects and number not in unfinished)
         self._doubled += _doubled(effects)
-        self._forgotten += len(self._owed)
+        self._forgotten += len(self._owed & unfinished)
         self._owed.clear()
         self._maybe.clear()
         self._roles.clear()
@@ -84,7 +90,7 @@ class Ledger:
         """Compare with the ``effects`` (number → how often) found in the end."""
         return Verdict(
             published=self._published,
-            lost=sum(1 for number in self._owed if number not in effects),
+            lost=self._lost + sum(1 for number in self._owed if number not in effects),
             doubled=self._doubled + _doubled(effects),
         )
 

@@ -5,6 +5,7 @@ Celery's own values would give a dead worker's tasks back after an hour (``visib
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -92,6 +93,16 @@ class PlainCelerySystem(Counts):
             holders = self._redis.hgetall(self._keys.holders)
         begun = [int(number) for number, holder in holders.items() if int(holder) == pid]
         return Held((str(pid),), frozenset(self.without_effect(begun)))
+
+    def unfinished(self) -> frozenset[int]:
+        """What waits in the queue, and what is not acknowledged."""
+        with translated_errors():
+            waiting, unacked = (
+                self._redis.lrange(self._prefix + QUEUE, 0, -1),
+                self._redis.hvals(self._prefix + "unacked"),
+            )
+        messages = [json.loads(text) for text in waiting] + [json.loads(text)[0] for text in unacked]
+        return frozenset(int(message["headers"]["argsrepr"].strip("(),")) for message in messages)
 
     def handed_out(self, held: Held) -> bool:
         """Whether others have begun with all of it, or it is finished."""

@@ -143,7 +143,8 @@ class Run:
         self._watch.disturbed()
         if attack.kind in WIPES:
             with self._ledger.lock:
-                self._ledger.forget(self._system.effects())
+                unfinished = self._system.unfinished()
+                self._ledger.forget(self._system.effects(), unfinished=unfinished)
                 self._target.attack(attack)
         else:
             self._target.attack(attack)

@@ -53,6 +53,9 @@ class System(Protocol):
     def without_effect(self, numbers: Sequence[int]) -> list[int]:
         """Those of the events that have no effect yet."""
 
+    def unfinished(self) -> frozenset[int]:
+        """The events that wait, or are handed out and not finished."""
+
     def executions(self) -> int:
         """How often an event was begun to be worked on."""
 
@@ -135,6 +138,15 @@ class ConnectBotSystem(Counts):
         ]  # fmt: skip
         return Held(tuple(name for _, name in consumers), frozenset(self._numbers(ids)))
 
+    def unfinished(self) -> frozenset[int]:
+        """What the lane that counts has not read, and what is pending there."""
+        with translated_errors():
+            groups = {row["name"].decode(): row for row in self._redis.xinfo_groups(self._names.events)}
+            pending = self._redis.xpending_range(self._names.events, DEFAULT, "-", "+", ENTRIES_AT_ONCE)
+            news = self._redis.xrange(self._names.events, min=b"(" + groups[DEFAULT]["last-delivered-id"])
+        ids = [row["message_id"].decode() for row in pending]
+        return frozenset([*self._numbers(ids), *_numbers_in(news)])
+
     def handed_out(self, held: Held) -> bool:
         """Whether nothing is pending for them any more."""
         return not any(pending for _, name, pending in self._consumers() if name in held.names)
@@ -167,12 +179,16 @@ class ConnectBotSystem(Counts):
             for id_ in ids:
                 pipe.xrange(self._names.events, id_, id_)
             rows = [row for rows in pipe.execute() for row in rows]
-        texts = [fields[b"event"] for _, fields in rows if fields.get(b"type") == CHAOS_COUNT.encode()]
-        return [_decoder.decode(text).data.number for text in texts]
+        return _numbers_in(rows)
 
 
 class _CountEvent(msgspec.Struct):
     data: Numbered
+
+
+def _numbers_in(rows: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[int]:
+    texts = [fields[b"event"] for _, fields in rows if fields.get(b"type") == CHAOS_COUNT.encode()]
+    return [_decoder.decode(text).data.number for text in texts]
 
 
 _decoder = msgspec.json.Decoder(_CountEvent)
