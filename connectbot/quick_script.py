@@ -1,4 +1,4 @@
-"""A Lua script that is called often, for one small thing each time: for publishing an event.
+"""A Lua script that is called often: for publishing an event, or for the next part of a batch.
 
 Around each command redis-py 8 takes a connection from its pool and gives it back, counts both, keeps a count of retries
 and measures the call, which takes longer than the event itself. Here one connection stays at hand; threads that come
@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from redis import exceptions
 
@@ -20,21 +20,23 @@ from connectbot.redis_client import RedisClient
 from connectbot.scripts import text_of
 
 T = TypeVar("T")
+Call: TypeAlias = tuple[Sequence[Any], Sequence[Any]]
+"""The keys and the arguments of one call."""
 
 ROOMY: Final = 100
 """Connections of a pool that can spare one: as many as redis-py allows when the URL sets no ``max_connections``."""
 
 
 class QuickScript:
-    """A script of the folder ``lua``, by the name of its file. Threads may share it, and it may be made before a fork.
+    """A script of the folder ``lua``, by its files' names. Threads may share it, and it may be made before a fork.
 
     It raises what redis-py raises, and never sends a call twice: of one that was broken off nobody knows whether Redis
     has run the script.
     """
 
-    def __init__(self, client: RedisClient, name: str) -> None:
+    def __init__(self, client: RedisClient, *names: str) -> None:
         self._redis = client
-        self._text = text_of(name)
+        self._text = text_of(*names)
         self._sha = client.register_script(self._text).sha
         self._at_hand: tuple[int, deque[Any]] = (os.getpid(), deque())
 
@@ -43,7 +45,7 @@ class QuickScript:
         connection = self._connection()
         try:
             self._make_ready(connection)
-            self._send(connection, "EVALSHA", self._sha, len(keys), *keys, *args)
+            connection.send_packed_command(self._packed(connection, keys, args))
             return self._answer(connection, keys, args)
         except exceptions.ResponseError:
             raise
@@ -53,18 +55,19 @@ class QuickScript:
         finally:
             self._release(connection)
 
-    def each(self, calls: Iterable[tuple[Sequence[Any], Sequence[Any]]]) -> Iterator[Any]:
-        """Run the script for each of the calls (keys, args), in their order; answers what each returns.
+    def each(self, calls: Iterable[Call]) -> Iterator[Any]:
+        """Run the script for each of the calls, in their order; answers what each returns.
 
-        While Redis is at one call, ``calls`` is asked for the next, which is sent when the answer has been taken.
+        While Redis is at one call, ``calls`` is asked for the next, which is sent when the answer has been read.
         """
-        coming, connection = iter(calls), self._connection()
+        connection = self._connection()
         try:
-            self._make_ready(connection)
+            coming = ((self._packed(connection, keys, args), keys, args) for keys, args in calls)
             call = next(coming, None)
             while call:
-                keys, args = call
-                self._send(connection, "EVALSHA", self._sha, len(keys), *keys, *args)
+                packed, keys, args = call
+                self._make_ready(connection)
+                connection.send_packed_command(packed)
                 following = _tried(coming)
                 yield self._answer(connection, keys, args)
                 call = following()
@@ -83,14 +86,14 @@ class QuickScript:
                 connection.disconnect()
                 self._redis.connection_pool.release(connection)
 
-    def _send(self, connection: Any, *command: Any) -> None:
-        connection.send_packed_command(connection.pack_command(*command))
+    def _packed(self, connection: Any, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        return connection.pack_command("EVALSHA", self._sha, len(keys), *keys, *args)
 
     def _answer(self, connection: Any, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         try:
             return connection.read_response()
         except exceptions.NoScriptError:  # not run: Redis was started anew or flushed, or has never seen it
-            self._send(connection, "EVAL", self._text, len(keys), *keys, *args)
+            connection.send_packed_command(connection.pack_command("EVAL", self._text, len(keys), *keys, *args))
             return connection.read_response()
 
     def _connection(self) -> Any:

@@ -21,7 +21,7 @@ from connectbot.entries import DEATH, Batch, Entry, TakenOver
 from connectbot.errors import BacklogFull, FenceLost, Never
 from connectbot.events import Event
 from connectbot.keys import Keys
-from connectbot.quick_script import QuickScript
+from connectbot.quick_script import Call, QuickScript
 from connectbot.redis_client import Command, RedisClient, translated_errors
 from connectbot.scripts import text_of
 from connectbot.tracing.trace import Tracer
@@ -68,9 +68,7 @@ class EventStream:
                 self._require_room(done, room)
                 yield done
 
-    def _published(
-        self, published: Sequence[Event], room: int, largest_bytes: float, tracer: Tracer | None
-    ) -> tuple[Sequence[Any], Sequence[Any]]:
+    def _published(self, published: Sequence[Event], room: int, largest_bytes: float, tracer: Tracer | None) -> Call:
         keys = [self._keys.events]
         words: list[Any] = [room, len(published)]
         for event in published:
@@ -84,8 +82,8 @@ class EventStream:
     def _require_room(self, done: int, room: int) -> None:
         if done == -1:
             raise BacklogFull(
-                f"the stream {self._keys.events} is full ({room} entries): start workers for the lanes that lag, "
-                "or raise CONNECTBOT_MAX_BACKLOG"
+                f"the stream {self._keys.events} is full ({room} entries): `connectbot check` says who lags; start "
+                "workers for a lane that does, or raise CONNECTBOT_MAX_BACKLOG"
             )
 
     def publishing(self, event: Event, *, largest_bytes: float = math.inf) -> tuple[Command, Command]:
@@ -211,18 +209,23 @@ class EventStream:
         Raises `FenceLost` when the entries are not this consumer's any more, and `Never` (``too_much_to_write``) when
         the effects are more than Redis takes at once.
         """
-        if not entries:
-            return
-        finished = Effects([*effects.words()])
-        for at in range(0, len(entries), _ACKNOWLEDGED_AT_ONCE):
-            finished.add(("XACK", self._keys.events, lane, *entries[at : at + _ACKNOWLEDGED_AT_ONCE]))
-        if not self._commit(lane, consumer, entries[0], finished.words()):
-            raise FenceLost(f"the entries of {consumer} in lane {lane} have another owner: this work is not kept")
+        if entries:
+            _require(self._commit(lane, consumer, entries, effects), lane, consumer)
+
+    def commit_each(self, lane: str, consumer: str, parts: Iterable[tuple[Sequence[str], Effects]]) -> Iterator[None]:
+        """Commit the parts of a batch one after the other, as `commit` does; says after each that it is done.
+
+        While Redis is at one part, ``parts`` is asked for the next.
+        """
+        with translated_errors():
+            for is_applied in self._commit_script.each(self._committing(lane, consumer, *part) for part in parts):
+                _require(is_applied, lane, consumer)
+                yield
 
     def apply(self, effects: Effects) -> None:
         """Apply effects that no entry asked for, in one atomic step."""
         if effects:
-            self._commit("", "", "", effects.words())
+            self._commit("", "", [], effects)
 
     def counting(self, counter: str, by: int = 1) -> Command:
         """The command that raises a counter of the installation, as part of a commit."""
@@ -231,6 +234,7 @@ class EventStream:
     def distrust_connections(self) -> None:
         """Close the connections that are not in use: where one was half-open, the others most likely are, too."""
         self._publish_script.distrust()
+        self._commit_script.distrust()
         self._redis.connection_pool.disconnect(inuse_connections=False)
 
     # --- upkeep ---------------------------------------------------------------------------------------
@@ -260,10 +264,13 @@ class EventStream:
         return QuickScript(self._redis, "publish")
 
     @cached_property
+    def _commit_script(self) -> QuickScript:
+        return QuickScript(self._redis, "stencil", "commit")
+
+    @cached_property
     def _scripts(self) -> dict[str, Any]:
         names = ("leave", "take_over", "redeliver", "release_delayed", "trim")
-        texts = {"commit": text_of("stencil", "commit"), **{name: text_of(name) for name in names}}
-        return {name: self._redis.register_script(text) for name, text in texts.items()}
+        return {name: self._redis.register_script(text_of(name)) for name in names}
 
     def _create_group(self, lane: str) -> None:
         try:
@@ -272,9 +279,22 @@ class EventStream:
             if not str(error).startswith("BUSYGROUP"):  # it exists: all is well
                 raise
 
-    def _commit(self, lane: str, consumer: str, entry: str, words: list[Any]) -> bool:
+    def _commit(self, lane: str, consumer: str, entries: Sequence[str], effects: Effects) -> bool:
+        keys, args = self._committing(lane, consumer, entries, effects)
+        with translated_errors():
+            return bool(self._commit_script(keys=keys, args=args))
+
+    def _committing(self, lane: str, consumer: str, entries: Sequence[str], effects: Effects) -> Call:
+        finished = Effects([*effects.words()])
+        for at in range(0, len(entries), _ACKNOWLEDGED_AT_ONCE):
+            finished.add(("XACK", self._keys.events, lane, *entries[at : at + _ACKNOWLEDGED_AT_ONCE]))
+        words = finished.words()
         if len(words) > _MOST_WORDS:
             raise Never("too_much_to_write")
         keys = [self._keys.fences(lane), self._keys.users, self._keys.events, self._keys.seen_users]
-        with translated_errors():
-            return bool(self._scripts["commit"](keys=keys, args=[lane, consumer, entry, *words]))
+        return keys, [lane, consumer, entries[0] if entries else "", *words]
+
+
+def _require(is_applied: object, lane: str, consumer: str) -> None:
+    if not is_applied:
+        raise FenceLost(f"the entries of {consumer} in lane {lane} have another owner: this work is not kept")

@@ -1,4 +1,4 @@
-"""What the tasks that work on events share: decode a batch, call a plain function, commit what it wants written.
+"""What makes a Celery task of a handler of events.
 
 A handler is a plain function ``handle(clients, received) -> Effects``. It cannot forget to acknowledge: its effects
 and the acknowledgement are committed together. Instead of effects it may raise `Later` or `Never`; anything else
@@ -8,72 +8,23 @@ again on halves of them, until the one that it cannot stand is alone.
 
 from __future__ import annotations
 
-import logging
-import math
-import random
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from contextvars import copy_context
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from celery import shared_task
 from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
 
-from connectbot import aside
-from connectbot.clients import Clients
-from connectbot.effects import Effects
-from connectbot.entries import Batch, Entry
-from connectbot.errors import FenceLost, Later, MalformedEvent, Never, Parked, RedisUnavailable
-from connectbot.events import Event
+from connectbot.entries import Batch
+from connectbot.errors import FenceLost
 from connectbot.log import about
-from connectbot.tracing.trace import Ending, collect_calls
-from connectbot.watching import ages
-from tasks.callers import callers
+from tasks.batch_run import BatchRun
 from tasks.process import clients_for
-from tasks.trail import Trail
-
-FIRST_DELAY_SECONDS = 1.0
-LONGEST_DELAY_SECONDS = 300.0
-MOST_FIELDS = 100
-"""An entry has a handful. One of thousands could not be put aside (lua/commit.lua), and would come again for ever."""
+from tasks.work import Deadline, Farewell, Handler, Work
+from tasks.work import Received as Received
 
 logger = get_task_logger(__name__)
-
-
-class Received(msgspec.Struct, frozen=True):
-    """An event together with the entry that brought it."""
-
-    entry: Entry
-    event: Event
-
-
-Handler: TypeAlias = Callable[[Clients, Sequence[Received]], Effects]
-Farewell: TypeAlias = Callable[[Clients, Received, str], Effects]
-"""Says what else to write when an event becomes a dead letter: called with the event and the reason.
-
-It may raise `RedisUnavailable` and nothing else.
-"""
-Deadline: TypeAlias = Callable[[Clients, Received], float | None]
-"""Says until when, in epoch seconds, an event is to be finished with: however long it is put aside, it is back then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """How one kind of event is worked on.
-
-    ``one_by_one``: the handler does not take a whole batch but single events, some of them in threads at the same time
-    (CONNECTBOT_JAVA_CALLS), each committed as soon as it is done. The last ones may end after the task.
-    """
-
-    handle: Handler
-    farewell: Farewell | None = None
-    one_by_one: bool = False
-    deadline: Deadline | None = None
 
 
 def event_task(
@@ -103,193 +54,3 @@ def event_task(
         return run
 
     return decorate
-
-
-class BatchRun:
-    """One batch on its way through a handler."""
-
-    def __init__(self, ours: Clients, batch: Batch, work: Work) -> None:
-        self._clients = ours
-        self._keys = ours.settings.keys
-        self._batch = batch
-        self._work = work
-        self._trail = Trail.of(ours, batch)
-
-    def run(self) -> int:
-        """Work on the batch. Answers how many of its entries are finished with, in one way or another.
-
-        Raises `RedisUnavailable` or `FenceLost`; whatever is not committed by then stays pending.
-        """
-        entries = self._fetch()
-        self._drop_deleted(entries)
-        received = self._decode(entries)
-        if self._work.one_by_one:
-            self._one_by_one(received)
-        else:
-            self._together(received)
-        return len(entries)
-
-    def _fetch(self) -> list[Entry]:
-        if self._batch.enclosed:
-            return self._batch.opened()
-        try:
-            return self._clients.stream.fetch(self._batch)
-        except RedisUnavailable:  # a connection that lay idle may be half-open by now: the next one is new
-            return self._clients.stream.fetch(self._batch)
-
-    def _drop_deleted(self, entries: Sequence[Entry]) -> None:
-        """Acknowledge what somebody has deleted from the stream: nothing can be done for it any more."""
-        if len(entries) == self._batch.count:
-            return
-        gone = self._clients.stream.deleted_since(self._batch, found=entries)
-        effects = Effects()
-        effects.add_if_it_can_be(self._clients.stream.counting("deleted_entries", len(gone)))
-        self._commit(gone, effects)
-
-    def _decode(self, entries: Sequence[Entry]) -> list[Received]:
-        received = []
-        for entry in entries:
-            try:
-                received.append(Received(entry, self._read(entry)))
-            except MalformedEvent as error:
-                self._commit([entry.id], self._bury(entry, "malformed", error))
-        return received
-
-    def _read(self, entry: Entry) -> Event:
-        if len(entry.fields) > MOST_FIELDS:
-            raise MalformedEvent(f"the entry has {len(entry.fields):,} fields, more than {MOST_FIELDS}")
-        if len(entry.text) > (most := self._clients.settings.max_event_bytes):
-            raise MalformedEvent(f"{len(entry.text):,} bytes are more than CONNECTBOT_MAX_EVENT_BYTES ({most:,})")
-        event = entry.event()
-        if event.type != entry.type:
-            raise MalformedEvent(f"the field type of the entry is {entry.type!r}, the JSON says {event.type!r}")
-        return event
-
-    def _one_by_one(self, received: Sequence[Received]) -> None:
-        # Each in a copy of the context: what the log lines are about. Suspects are waited for: one may be a culprit.
-        jobs = [partial(copy_context().run, self._together, [one]) for one in received]
-        callers(self._clients.settings.java_calls_per_process).work(jobs, to_the_end=bool(self._batch.ids))
-
-    def _together(self, received: Sequence[Received]) -> None:
-        if not received:
-            return
-        try:
-            self._commit([one.entry.id for one in received], self._handle(received))
-        except (FenceLost, RedisUnavailable):
-            raise
-        except Exception as error:  # whatever a handler may raise, its neighbours must not suffer
-            if len(received) == 1:
-                with _about(received[0]):
-                    self._put_off_or_bury(received[0], error)
-            else:
-                middle = len(received) // 2
-                self._together(received[:middle])
-                self._together(received[middle:])
-
-    def _handle(self, received: Sequence[Received]) -> Effects:
-        """What the handler wants written, and how old the events are by then."""
-        if self._trail:
-            collect_calls()
-        if len(received) == 1:
-            with _about(received[0]):
-                effects = self._work.handle(self._clients, received)
-        else:
-            effects = self._work.handle(self._clients, received)
-        key = self._keys.ages(self._batch.lane)
-        aged = ages.counting(key, [_first_entry(one.entry) for one in received], now=time.time())
-        effects.add_if_it_can_be(*aged)  # entries with ids of their own, such as 1-0, make a sum that Redis cannot hold
-        if self._trail:
-            self._trail.add(effects, ((one.entry, one.event) for one in received), "done")
-        return effects
-
-    def _put_off_or_bury(self, one: Received, error: Exception) -> None:
-        attempts = one.entry.attempts + (not isinstance(error, Later) or error.counted)
-        if isinstance(error, (Never, MalformedEvent)):
-            reason = _reason(error)
-        elif attempts >= self._clients.settings.max_attempts:
-            reason = "attempts_exhausted"
-        else:
-            self._commit([one.entry.id], self._put_off(one, error, attempts))
-            return
-        effects = self._bury(one.entry, reason, error)
-        if self._work.farewell:
-            effects.extend(self._work.farewell(self._clients, one, _reason(error)))
-        self._note(effects, one, "dead", error, attempts=attempts, reason=reason)
-        self._commit([one.entry.id], effects)
-
-    def _put_off(self, one: Received, error: Exception, attempts: int) -> Effects:
-        deadline = self._work.deadline(self._clients, one) if self._work.deadline else None
-        if isinstance(error, Parked):
-            return self._park(one, error, deadline)
-        delay = error.delay_seconds if isinstance(error, Later) else None
-        tries = one.entry.tries
-        if delay is None:
-            tries += 1
-            delay = backoff_seconds(tries)
-        logger.log(
-            logging.WARNING if attempts > one.entry.attempts else logging.INFO,
-            "event %s (%s) failed, attempts so far %d, again in %.1f s: %s",
-            one.event.id, one.event.type, attempts, delay, _describe(error),
-        )  # fmt: skip
-        effects = Effects()
-        due = min(self._clients.stream.now() + delay, deadline or math.inf)
-        effects.add(*aside.delaying(self._keys, self._batch.lane, one.entry, due=due, attempts=attempts, tries=tries))
-        self._note(effects, one, "delayed", error, attempts=attempts, until=due)
-        return effects
-
-    def _park(self, one: Received, error: Parked, deadline: float | None) -> Effects:
-        logger.info("event %s (%s) is parked: %s", one.event.id, one.event.type, _describe(error))
-        effects = Effects()
-        effects.add(*aside.parking(self._keys, self._batch.lane, one.entry, deadline=deadline))
-        self._note(effects, one, "parked", error, attempts=one.entry.attempts, until=deadline)
-        return effects
-
-    def _bury(self, entry: Entry, reason: str, error: Exception) -> Effects:
-        logger.error("entry %s becomes a dead letter (%s): %s", entry.id, reason, _describe(error))
-        effects = Effects()
-        attempts = entry.attempts + 1
-        described = _describe(error)
-        effects.add(
-            aside.burying(self._keys, self._batch.lane, entry, reason=reason, error=described, attempts=attempts)
-        )
-        return effects
-
-    def _note(self, effects: Effects, one: Received, end: Ending, error: Exception, **facts: Any) -> None:
-        """Have the trace say why and how an event is put aside, where it is traced."""
-        if self._trail:
-            self._trail.add(effects, [(one.entry, one.event)], end, error=_describe(error), **facts)
-
-    def _commit(self, entries: Sequence[str], effects: Effects) -> None:
-        self._clients.stream.commit(self._batch.lane, self._batch.consumer, entries, effects)
-
-
-def backoff_seconds(attempts: int) -> float:
-    """How long to wait after the given number of failures: doubling, capped, with jitter against herds."""
-    doubled = FIRST_DELAY_SECONDS * 2.0 ** min(max(attempts - 1, 0), 30)
-    return min(doubled, LONGEST_DELAY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets
-
-
-def _first_entry(entry: Entry) -> str:
-    """Its origin, told quickly for the many that are their own."""
-    return entry.origin if b"origin" in entry.fields else entry.id
-
-
-def _about(one: Received) -> AbstractContextManager[None]:
-    """What lines of the log are about, while one event is worked on."""
-    request_id = one.event.data.get("request_id")
-    return about(
-        event_id=one.event.id,
-        attempt=one.entry.attempts + 1,
-        request_id=request_id if isinstance(request_id, str) else None,
-    )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, MalformedEvent):
-        return "malformed"
-    return error.reason if isinstance(error, Never) else "failed"
-
-
-def _describe(error: Exception) -> str:
-    """What may be shown of an error: our own messages name no data; of others only the kind is safe."""
-    return str(error) if isinstance(error, (Later, Never, MalformedEvent)) else type(error).__qualname__

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from connectbot.clients import Clients
 from connectbot.errors import JavaServiceRefused, JavaServiceUnavailable, Later, Never
-from tasks.base import Received
+from tasks.work import Received
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from connectbot.clients import Clients
 from connectbot.errors import MalformedEvent
-from tasks.base import Received
+from tasks.work import Received
 
 _EPOCH_MS_FROM: Final = 1e11
 """A number from here on is in milliseconds, as Java counts: in seconds it would be the year 5138."""

@@ -12,7 +12,7 @@ from connectbot.entries import Entry
 from connectbot.errors import MalformedEvent
 from connectbot.events import Event
 from connectbot.log import about
-from tasks.base import Received
+from tasks.work import Received
 from worker.planning import Order
 
 logger = logging.getLogger(__name__)

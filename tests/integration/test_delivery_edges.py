@@ -18,7 +18,8 @@ from connectbot.redis_client import RedisClient
 from connectbot.users import KnownUser, Users
 from connectbot.watching import ages
 from tasks import menus
-from tasks.base import BatchRun, Received, Work
+from tasks.batch_run import BatchRun
+from tasks.work import Received, Work
 from tests.support import wait_until
 from worker.consumer import LaneConsumer
 from worker.routing import ROUTES

@@ -17,7 +17,8 @@ from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from connectbot.users import NO_VERSION, KnownUser
 from tasks import menus
-from tasks.base import BatchRun, Work
+from tasks.batch_run import BatchRun
+from tasks.work import Work
 from tests.support import Worker, wait_until
 
 FEW, MANY = 100, 5_000

@@ -23,8 +23,9 @@ from connectbot.java.circuit_breaker import State
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
 from tasks import matching
-from tasks.base import BatchRun, Work
+from tasks.batch_run import BatchRun
 from tasks.matching_deadline import known_deadline_of
+from tasks.work import Work
 from tests import markers
 from tests.integration.test_java_client import SWITCHES
 from tests.support import ROOT, Worker, wait_until

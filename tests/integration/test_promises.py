@@ -21,7 +21,8 @@ from connectbot.events import new_event
 from connectbot.publisher import EventPublisher
 from connectbot.settings import MOST_IN_A_BATCH
 from tasks import menus
-from tasks.base import BatchRun, Handler, Received, Work
+from tasks.batch_run import BatchRun
+from tasks.work import Handler, Received, Work
 
 LANE = "default"
 

@@ -30,7 +30,8 @@ from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
 from connectbot.tracing.trace import BUCKETS, STEPS_A_BUCKET, Tracer
-from tasks.base import BatchRun, Handler, Work
+from tasks.batch_run import BatchRun
+from tasks.work import Handler, Work
 from tests.redis_acl import with_role
 from tests.support import ROOT, Worker, environment, wait_until
 from worker.cli import connectbot

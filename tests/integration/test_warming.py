@@ -17,7 +17,8 @@ from connectbot.menu_warmer import MOST_STENCILS, Progress
 from connectbot.menus import BUILDERS, Menus
 from connectbot.users import NO_VERSION, KnownUser
 from tasks import menus as tasks
-from tasks.base import BatchRun, Work
+from tasks.batch_run import BatchRun
+from tasks.work import Work
 from tests.support import Worker, wait_until
 
 LANE = "default"
