@@ -19,7 +19,6 @@ from benchmarks.warming import VERSION, know
 from benchmarks.work import user_ids
 from connectbot.cache_keys import temp_key
 from connectbot.clients import Clients
-from connectbot.users import KnownUser
 from tasks.menus import warm
 from tasks.temp_data import expire
 
@@ -78,7 +77,7 @@ def _fill(clients: Clients, size: int) -> None:
             keys=[keys.temp_due, keys.temp_namespace(NAMESPACE), keys.users, keys.warm_menus],
             args=[
                 at, min(size, at + AT_ONCE - 1), prefix, FAR_SECONDS * 1000, far, f"{NAMESPACE}\x1f",
-                KnownUser(0, VERSION, "employee").record,
+                f"{VERSION} employee",
             ],
         )  # fmt: skip
 

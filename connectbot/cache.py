@@ -6,7 +6,7 @@ import json
 import pickle
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -153,6 +153,19 @@ class Cache:
         with translated_errors():
             raw = self._redis.get(self._physical(key))
         return default if raw is None else self._decode(key, raw)
+
+    def get_readable(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The values of those of the keys that have one which can be read."""
+        if not keys:
+            return {}
+        with translated_errors():
+            found = zip(keys, self._redis.mget(map(self._physical, keys)), strict=True)
+        readable = {}
+        for key, raw in found:
+            with suppress(UnreadableValue):
+                if raw is not None:
+                    readable[key] = self._codec.decode(raw)
+        return readable
 
     def set(self, key: str, value: object, ttl_seconds: float | None) -> None:
         """Store a value."""

@@ -17,7 +17,7 @@ from connectbot.errors import UnreadableValue
 from connectbot.keys import Keys
 from connectbot.menu_warmer import MenuWarmer, menu_start
 from connectbot.redis_client import Command, RedisClient, translated_errors
-from connectbot.users import DEFAULT_ROLE, KnownUser
+from connectbot.users import DEFAULT_ROLE, LONGEST_ROLE, KnownUser
 
 Menu = dict[str, Any]
 
@@ -132,6 +132,13 @@ class Menus:
         except UnreadableValue as error:
             raise UnreadableValue(f"the cached menu {key} cannot be used: {error}") from None
 
+    def roles_shown(self, user_ids: Iterable[int]) -> dict[int, str]:
+        """For which role somebody has built the main menu of each of the users, where it is in the cache."""
+        key_of = {user_id: menu_key(user_id, "main") for user_id in user_ids}
+        cached = self._cache.get_readable(list(key_of.values()))
+        roles = {user_id: _role_in(cached[key]) for user_id, key in key_of.items() if key in cached}
+        return {user_id: role for user_id, role in roles.items() if role}
+
     def store(
         self, user_id: int, menu_type: str, menu: object, *, now: float, ttl_seconds: float | None = None
     ) -> dict[str, Any]:
@@ -225,6 +232,14 @@ def _record_in(text: object) -> dict[str, Any]:
     if isinstance(record, dict) and "data" in record:
         return record
     raise UnreadableValue('it holds no "data"')
+
+
+def _role_in(text: object) -> str | None:
+    try:
+        role = _record_in(text)["data"]["role"]
+    except (UnreadableValue, LookupError, TypeError):
+        return None
+    return role if isinstance(role, str) and len(role) <= LONGEST_ROLE else None
 
 
 def _back() -> dict[str, str]:

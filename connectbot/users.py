@@ -14,6 +14,7 @@ from connectbot.redis_client import RedisClient, translated_errors
 from connectbot.scripts import text_of
 
 DEFAULT_ROLE: Final = "employee"
+LONGEST_ROLE: Final = 64
 NO_VERSION: Final = "0" * 14 + "-" + "0" * 20
 """The version of a user of whom no event with a role has come: older than every event (`Entry.version`)."""
 
@@ -24,11 +25,6 @@ class KnownUser(msgspec.Struct, frozen=True):
     user_id: int
     version: str
     role: str | None
-
-    @property
-    def record(self) -> str:
-        """What is kept of the user in Redis."""
-        return self.version if self.role is None else f"{self.version} {self.role}"
 
 
 class Users:

@@ -15,6 +15,7 @@ from connectbot.effects import Effects
 from connectbot.errors import MalformedEvent
 from connectbot.events import ConnectBotEvents, Event, UserId, derived_id, read_data
 from connectbot.redis_client import Command
+from connectbot.users import LONGEST_ROLE
 from tasks.base import Received, event_task
 from tasks.process import clients
 from tasks.user_changes import WARM_INTERVAL_SECONDS as WARM_INTERVAL_SECONDS
@@ -32,7 +33,7 @@ WALK_REMEMBERED_MS: Final = 60_000
 
 @shared_task(name="menus.rebuild")
 def rebuild(user_ids: Sequence[int], menu_types: Sequence[str] | None = None) -> int:
-    """Rebuild the menus of some users now. Answers for how many.
+    """Rebuild the menus of some users now, those of unknown ones for an employee. Answers for how many.
 
     ``menu_types`` limits it to some menus; by default the warm ones (CONNECTBOT_WARM_MENUS) are rebuilt and the
     others removed, to be built when they are next asked for.
@@ -41,7 +42,7 @@ def rebuild(user_ids: Sequence[int], menu_types: Sequence[str] | None = None) ->
     for chunk in _chunks(user_ids):
         changes = UserChanges(ours, chunk)
         for user_id in chunk:
-            changes.rebuild(user_id)
+            changes.rebuild(user_id, even_unknown=True)
         ours.stream.apply(changes.effects(types=menu_types or ()))
     return len(user_ids)
 
@@ -81,7 +82,7 @@ def warm(scope: str = "expiring") -> int:
 
 class _User(msgspec.Struct):
     id: UserId
-    role: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    role: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_ROLE)] | None = None
 
 
 EVERYBODY: Final = _User(0)
@@ -199,7 +200,7 @@ class _Said(NamedTuple):
 def _said(one: Received) -> _Said:
     if one.event.type != ConnectBotEvents.SYSTEM_CACHE_CLEARED:
         return _Said(one.entry.version, one.event, _user(one.event))
-    user_id = read_data(one.event, _CacheClearedData).user_id
+    user_id = read_data(one.event, _CacheClearedData, strict=False).user_id
     return _Said(one.entry.version, one.event, EVERYBODY if user_id is None else _User(user_id))
 
 
@@ -243,7 +244,7 @@ _APPLY: Final = {
 
 def _user(event: Event) -> _User:
     """The user of ``data``, or else of the event itself, as v21 publishes both."""
-    user = read_data(event, _UserData).user
+    user = read_data(event, _UserData, strict=False).user
     if user is not None:
         return user
     if event.user_id is None:

@@ -24,14 +24,18 @@ class UserChanges:
 
     ``user_ids`` are those users of whom it matters what is known. Of the others only what tells all (`set_role`,
     `delete`) may come, and the commit leaves out what is older than what is known by then.
+
+    A user whose role no event has told has the role for which the site has cached a main menu. The site knew its users
+    long before the first event told us of them: the menus of whom we know nothing at all are left for it to build.
     """
 
     def __init__(self, ours: Clients, user_ids: Iterable[int]) -> None:
         self._clients = ours
-        self._known = ours.users.look_up(user_ids)
+        self._known = _known(ours, set(user_ids))
         self._changed: dict[int, KnownUser] = {}
         self._seen: dict[int, KnownUser] = {}
         self._cold: set[int] = set()
+        self._left: set[int] = set()
         self._everybody = False
 
     def set_role(self, user_id: int, role: str, version: str) -> None:
@@ -47,13 +51,17 @@ class UserChanges:
         self._changed[user_id] = known
         self._seen[user_id] = KnownUser(user_id, version, DEFAULT_ROLE)
 
-    def rebuild(self, user_id: int) -> None:
+    def rebuild(self, user_id: int, *, even_unknown: bool = False) -> None:
         """The user's menus are to be built anew from what is known; those of a deleted user stay away."""
-        self._changed[user_id] = self._current(user_id)
+        if even_unknown or self._is_known(user_id):
+            self._changed[user_id] = self._current(user_id)
+        else:
+            self._left.add(user_id)
 
     def warm_up(self, user_id: int) -> None:
-        """The user's menus are to be built if they are missing or about to run out."""
-        self._cold.add(user_id)
+        """The menus of the user, if known, are to be built where they are missing or about to run out."""
+        if self._is_known(user_id):
+            self._cold.add(user_id)
 
     def delete(self, user_id: int, version: str) -> None:
         """The user is gone since ``version``."""
@@ -70,6 +78,9 @@ class UserChanges:
         for user_id in self._clients.menus.cold(sorted(untouched), within_seconds=WARM_INTERVAL_SECONDS):
             self.rebuild(user_id)
         effects, now = Effects(), time.time()
+        for user_id in self._left - self._changed.keys():
+            removing = map(Column.of, self._clients.menus.removing(user_id))
+            effects.add_for_users([KnownUser(user_id, NO_VERSION, DEFAULT_ROLE)], list(removing))
         for user in self._seen.values():  # first, so that a deletion is committed by what is known of them
             effects.add_sight(user)
         living = [user for user in self._changed.values() if user.role is not None]
@@ -81,6 +92,9 @@ class UserChanges:
         if self._everybody:
             effects.add(*self._clients.stream.publishing(warming_event(self._clients.settings.keys)))
         return effects
+
+    def _is_known(self, user_id: int) -> bool:
+        return user_id in self._changed or user_id in self._known
 
     def _current(self, user_id: int) -> KnownUser:
         known = self._changed.get(user_id) or self._known.get(user_id)
@@ -101,6 +115,13 @@ class UserChanges:
             self._clients.users.marking_deleted(now=now),
             *map(Column.of, commands),
         ]
+
+
+def _known(ours: Clients, user_ids: set[int]) -> dict[int, KnownUser]:
+    known = ours.users.look_up(user_ids)
+    untold = user_ids - {user.user_id for user in known.values() if user.version != NO_VERSION}
+    shown = ours.menus.roles_shown(untold)
+    return known | {user_id: KnownUser(user_id, NO_VERSION, role) for user_id, role in shown.items()}
 
 
 def warming_event(keys: Keys, data: dict[str, Any] | None = None, *, event_id: str | None = None) -> Event:

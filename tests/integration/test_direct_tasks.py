@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from connectbot.clients import Clients
+from connectbot.menus import build_main_menu
 from connectbot.settings import Settings
 from tests.support import ROOT, Worker, environment, wait_until
 
@@ -27,6 +29,17 @@ def test_a_rebuild_enqueued_from_another_process(
 ) -> None:
     run_python(code, settings)
     wait_until(lambda: ours.menus.get(8, menu), deadline_seconds=20, what=f"the menu {menu}")
+
+
+def test_a_rebuild_keeps_the_role_of_the_menu_that_the_site_has_cached(
+    ours: Clients, settings: Settings, worker: Worker
+) -> None:
+    ours.menus.store(8, "main", build_main_menu(8, "admin"), now=time.time())
+    run_python(BY_DELAY, settings)
+    wait_until(lambda: ours.menus.get(8, "preferences"), deadline_seconds=20, what="the menus")
+    menu = ours.menus.get(8, "main")
+    assert menu is not None
+    assert menu["data"]["role"] == "admin"
 
 
 def test_menus_are_cleared(ours: Clients, settings: Settings, worker: Worker) -> None:

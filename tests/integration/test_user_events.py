@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from connectbot.cache_keys import menu_key, user_namespace
 from connectbot.clients import Clients
 from connectbot.events import new_event
+from connectbot.menus import build_main_menu
 from tests.support import Worker, wait_until
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -94,6 +96,39 @@ def test_a_login_warms_what_is_missing_and_leaves_what_is_warm(ours: Clients) ->
     publish(ours, "user.login", {}, user_id=7)
     until_options(ours, 7, 5)
     assert ours.menus.get(8, "main") == before
+
+
+def cache_as_the_site_does(ours: Clients, user_id: int, role: str) -> None:
+    ours.menus.store(user_id, "main", build_main_menu(user_id, role), now=time.time())
+
+
+def until_all_is_done(ours: Clients) -> None:
+    """The last event is about a user of its own."""
+    create(ours, 999)
+    until_options(ours, 999, 3)
+
+
+@pytest.mark.parametrize("event_type", ["user.login", "user.updated", "user.created"])
+def test_a_menu_that_the_site_has_cached_tells_the_role_of_whom_no_event_has(event_type: str, ours: Clients) -> None:
+    cache_as_the_site_does(ours, 7, "admin")
+    publish(ours, event_type, {"user": {"id": 7}})
+    wait_until(lambda: ours.menus.get(7, "preferences"), deadline_seconds=20, what="the menus that were missing")
+    assert len(options(ours, 7)) == 5
+    assert ours.users.look_up([7])[7].role == "admin"
+    publish(ours, "user.updated", {"user": {"id": 7, "role": "employee"}})
+    until_options(ours, 7, 3)
+
+
+def test_the_menus_of_somebody_unknown_are_left_to_the_site(ours: Clients) -> None:
+    publish(ours, "user.login", {}, user_id=7)
+    ours.redis.set(f":1:{menu_key(8, 'main')}", "no menu that could be read")
+    publish(ours, "user.updated", {}, user_id=8)
+    cache_as_the_site_does(ours, 9, "admin")
+    ours.menus.delete(9)
+    publish(ours, "system.cache_cleared", {"user_id": 9})
+    until_all_is_done(ours)
+    assert not any(ours.redis.exists(f":1:{menu_key(id_, 'main')}") for id_ in (7, 8, 9))
+    assert set(ours.users.look_up([7, 8, 9, 999])) == {999}
 
 
 def test_a_cleared_cache_is_rebuilt_for_everybody(ours: Clients) -> None:
