@@ -36,7 +36,7 @@ from worker.stragglers import Stragglers
 
 logger = logging.getLogger(__name__)
 
-BEATS_A_LEASE: Final = 5
+HEARTBEATS_A_LEASE: Final = 5
 """So often, in the time that a lease lasts, it is renewed and the lane looked after."""
 READ_WAIT_SECONDS: Final = 0.5
 RECOVERY_PAUSE_SECONDS: Final = 0.2
@@ -72,11 +72,11 @@ class LaneConsumer:
         self._pool = pool
         self._worker = worker
         self._most_in_flight = most_in_flight
-        # Waiting must not make a beat late.
-        self._wait_seconds = min(READ_WAIT_SECONDS, clients.settings.lease_seconds / BEATS_A_LEASE / 2)
+        # Waiting must not make a heartbeat late.
+        self._wait_seconds = min(READ_WAIT_SECONDS, clients.settings.lease_seconds / HEARTBEATS_A_LEASE / 2)
         self._pulse = pulses.of_lane(lane)
 
-        self._name = ""
+        self._name = self._told = ""
         self._in_flight: dict[str, Order] = {}
         self._ended: deque[tuple[Order, End]] = deque()
         self._waiting: deque[Order] = deque()
@@ -85,7 +85,7 @@ class LaneConsumer:
             most=batch_size(lane, clients.settings), largest_bytes=clients.settings.max_event_bytes
         )
         self._not_left: list[str] = []
-        self._next_beat = 0.0
+        self._next_heartbeat = 0.0
         self._changed = threading.Condition()
         self._draining = False
         self._stopping = False
@@ -112,25 +112,28 @@ class LaneConsumer:
 
     def _run(self) -> None:
         with about(lane=self._lane):
-            self._serve_until_stopped()
+            while not self._stopping:
+                try:
+                    self._serve()
+                except (RedisUnavailable, FenceLost, _Renounced) as reason:
+                    self._tell_once(f"begins anew: {reason}")
+                    self._pause(RECOVERY_PAUSE_SECONDS)
+                except Exception:
+                    logger.exception("consumer %s begins anew after an unexpected error", self._name)
+                    self._pause(UNEXPECTED_PAUSE_SECONDS)
 
-    def _serve_until_stopped(self) -> None:
-        while not self._stopping:
-            try:
-                self._serve()
-            except (RedisUnavailable, FenceLost, _Renounced) as reason:
-                logger.warning("consumer %s begins anew: %s", self._name, reason)
-                self._pause(RECOVERY_PAUSE_SECONDS)
-            except Exception:
-                logger.exception("consumer %s begins anew after an unexpected error", self._name)
-                self._pause(UNEXPECTED_PAUSE_SECONDS)
+    def _tell_once(self, trouble: str) -> None:
+        """Say what is wrong, but not again at each attempt to register: an outage may last for hours."""
+        if trouble != self._told:
+            logger.warning("consumer %s %s", self._name, trouble)
+        self._told = trouble
 
     def _serve(self) -> None:
         self._register()
         try:
             while not self._stopping:
                 self._pulse.move()
-                self._beat_if_due()
+                self._heartbeat_if_due()
                 self._settle_ended()
                 if self._has_room():
                     self._hand_out_next()
@@ -151,7 +154,7 @@ class LaneConsumer:
         self._leave_earlier_ones()
         self._stream.register(self._lane, self._name, lease_seconds=self._settings.lease_seconds)
         self._pulse.hold_lease(seconds=self._settings.lease_seconds)
-        self._next_beat = 0.0
+        self._next_heartbeat, self._told = 0.0, ""
         logger.info("consumer %s reads lane %s", self._name, self._lane)
 
     def _leave_earlier_ones(self) -> None:
@@ -172,12 +175,12 @@ class LaneConsumer:
             )
             self._not_left.append(self._name)
 
-    # --- the beat: stay alive, inherit, release, trim ---------------------------------------------------
+    # --- the heartbeat: stay alive, inherit, release, trim ----------------------------------------------
 
-    def _beat_if_due(self) -> None:
-        if time.monotonic() < self._next_beat:
+    def _heartbeat_if_due(self) -> None:
+        if time.monotonic() < self._next_heartbeat:
             return
-        self._next_beat = time.monotonic() + self._settings.lease_seconds / BEATS_A_LEASE
+        self._next_heartbeat = time.monotonic() + self._settings.lease_seconds / HEARTBEATS_A_LEASE
         if not self._stream.renew_lease(self._name, lease_seconds=self._settings.lease_seconds):
             raise _Renounced("its lease had run out")
         self._pulse.hold_lease(seconds=self._settings.lease_seconds)
@@ -204,7 +207,7 @@ class LaneConsumer:
         taken = self._stream.take_over(self._lane, self._name, limit=limit)
         self._appetite.note(taken.entries)
         if len(taken.entries) >= limit:
-            self._next_beat = 0.0  # there is more, and it need not wait
+            self._next_heartbeat = 0.0  # there is more, and it need not wait
         for name in taken.fallen:
             logger.warning("consumer %s is dead: %s takes over its entries", name, self._name)
         self._hand_out_again(taken.entries)

@@ -24,6 +24,7 @@ class SteadyScheduler(RedBeatScheduler):  # type: ignore[misc]  # redbeat has no
     """Ticks while Redis serves and the lock is ours, and tries again when not (Celery: ``beat_scheduler``)."""
 
     lock: Any = None
+    _waits = False
 
     def setup_schedule(self) -> None:
         """Write the schedule to Redis, as soon as it serves."""
@@ -31,9 +32,10 @@ class SteadyScheduler(RedBeatScheduler):  # type: ignore[misc]  # redbeat has no
             try:
                 super().setup_schedule()
             except RedisError as error:
-                logger.warning("beat waits for Redis: %s", type(error).__name__)
+                self._tell_once("beat waits for Redis", error)
                 time.sleep(PAUSE_SECONDS)
             else:
+                self._waits = False
                 return
 
     def tick(self, *arguments: Any, **options: Any) -> float:
@@ -43,11 +45,19 @@ class SteadyScheduler(RedBeatScheduler):  # type: ignore[misc]  # redbeat has no
                 acquire_distributed_beat_lock(sender=SimpleNamespace(scheduler=self))
             if not get_redis(self.app).exists(self.app.redbeat_conf.statics_key):
                 super().setup_schedule()
-            return float(super().tick(*arguments, **options))
+            seconds = float(super().tick(*arguments, **options))
         except RedisError as error:  # a lock that is not ours any more is one, too
-            logger.warning("beat begins anew: %s", type(error).__name__)
+            self._tell_once("beat begins anew", error)
             self.lock = None
             return PAUSE_SECONDS
+        self._waits = False
+        return seconds
+
+    def _tell_once(self, what: str, error: RedisError) -> None:
+        """Say what is wrong, but not again each second: an outage may last for hours."""
+        if not self._waits:
+            logger.warning("%s: %s", what, type(error).__name__)
+        self._waits = True
 
     def close(self) -> None:
         """Give up the lock, if Redis can be told."""

@@ -10,6 +10,7 @@ import pytest
 from connectbot.clients import Clients
 from connectbot.embedded import EmbeddedRedis
 from connectbot.entries import Batch
+from connectbot.errors import RedisUnavailable
 from connectbot.events import new_event
 from connectbot.settings import Settings
 from tests.support import Worker, wait_until
@@ -113,6 +114,25 @@ def test_work_goes_on_after_redis_was_away(
 def _published(ours: Clients) -> bool:
     event = new_event("user.created", {"user": {"id": 100}}, channel="connectbot:global")
     return ours.publisher.publish_global_event(event.type, event.data)
+
+
+def test_an_outage_is_told_once_however_long_it_lasts(
+    ours: Clients, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts: list[str] = []
+
+    def be_away(*lanes: str) -> None:
+        attempts.append("one")
+        raise RedisUnavailable("nobody takes the connection")
+
+    monkeypatch.setattr(ours.stream, "ensure_lanes", be_away)
+    consumer = LaneConsumer(ours, lane="default", routes=ROUTES, pool=LossyPool(), worker="w", most_in_flight=1)
+    consumer.run()
+    wait_until(lambda: len(attempts) >= 4, deadline_seconds=20, what="some attempts")
+    monkeypatch.undo()
+    wait_until(lambda: ours.redis.hlen(ours.settings.keys.fences("default")), deadline_seconds=20, what="the end of it")
+    consumer.stop()
+    assert caplog.text.count("begins anew: nobody takes the connection") == 1
 
 
 class LossyPool:
