@@ -210,22 +210,34 @@ class EventStream:
         the effects are more than Redis takes at once.
         """
         if entries:
-            _require(self._commit(lane, consumer, entries, effects), lane, consumer)
+            self._apply(lane, consumer, entries[0], self._finishing(lane, entries, effects))
 
     def commit_each(self, lane: str, consumer: str, parts: Iterable[tuple[Sequence[str], Effects]]) -> Iterator[None]:
         """Commit the parts of a batch one after the other, as `commit` does; says after each that it is done.
 
         While Redis is at one part, ``parts`` is asked for the next.
         """
+        calls = (self._call(lane, consumer, ids[0], self._finishing(lane, ids, effects)) for ids, effects in parts)
         with translated_errors():
-            for is_applied in self._commit_script.each(self._committing(lane, consumer, *part) for part in parts):
+            for is_applied in self._commit_script.each(calls):
                 _require(is_applied, lane, consumer)
                 yield
+
+    def hand_back(self, batch: Batch) -> None:
+        """Give up a batch that nobody has begun with: it goes to an heir, as if it had been a consumer of its own.
+
+        Raises `FenceLost` when others have taken it over.
+        """
+        effects, entries = Effects(), [entry.id for entry in self.fetch(batch)]
+        if entries:
+            leaver = f"{batch.consumer}.left"  # nobody's lease bears that name
+            effects.add(("XCLAIM", self._keys.events, batch.lane, leaver, 0, *entries, "JUSTID"))
+            self._apply(batch.lane, batch.consumer, entries[0], effects)
 
     def apply(self, effects: Effects) -> None:
         """Apply effects that no entry asked for, in one atomic step."""
         if effects:
-            self._commit("", "", [], effects)
+            self._apply("", "", "", effects)
 
     def counting(self, counter: str, by: int = 1) -> Command:
         """The command that raises a counter of the installation, as part of a commit."""
@@ -279,20 +291,23 @@ class EventStream:
             if not str(error).startswith("BUSYGROUP"):  # it exists: all is well
                 raise
 
-    def _commit(self, lane: str, consumer: str, entries: Sequence[str], effects: Effects) -> bool:
-        keys, args = self._committing(lane, consumer, entries, effects)
-        with translated_errors():
-            return bool(self._commit_script(keys=keys, args=args))
-
-    def _committing(self, lane: str, consumer: str, entries: Sequence[str], effects: Effects) -> Call:
-        finished = Effects([*effects.words()])
+    def _finishing(self, lane: str, entries: Sequence[str], effects: Effects) -> Effects:
+        finishing = Effects([*effects.words()])
         for at in range(0, len(entries), _ACKNOWLEDGED_AT_ONCE):
-            finished.add(("XACK", self._keys.events, lane, *entries[at : at + _ACKNOWLEDGED_AT_ONCE]))
-        words = finished.words()
-        if len(words) > _MOST_WORDS:
+            finishing.add(("XACK", self._keys.events, lane, *entries[at : at + _ACKNOWLEDGED_AT_ONCE]))
+        return finishing
+
+    def _apply(self, lane: str, consumer: str, entry: str, effects: Effects) -> None:
+        keys, args = self._call(lane, consumer, entry, effects)
+        with translated_errors():
+            is_applied = self._commit_script(keys=keys, args=args)
+        _require(is_applied, lane, consumer)
+
+    def _call(self, lane: str, consumer: str, entry: str, effects: Effects) -> Call:
+        if len(effects.words()) > _MOST_WORDS:
             raise Never("too_much_to_write")
         keys = [self._keys.fences(lane), self._keys.users, self._keys.events, self._keys.seen_users]
-        return keys, [lane, consumer, entries[0] if entries else "", *words]
+        return keys, [lane, consumer, entry, *effects.words()]
 
 
 def _require(is_applied: object, lane: str, consumer: str) -> None:

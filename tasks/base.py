@@ -50,6 +50,9 @@ def event_task(
                     logger.warning("batch given up: %s", lost)
                     # Not done: where only one entry has found another owner, the consumer hands out again what is left.
                     raise Ignore from lost
+                except MemoryError:
+                    # Where a task raises that, Celery ends the whole worker.
+                    raise RuntimeError("the process has run out of memory") from None
 
         return run
 

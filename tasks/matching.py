@@ -78,7 +78,7 @@ def answer_request(ours: Clients, received: Sequence[Received]) -> Effects:
     (one,) = received
     request = _request(one)
     deadline = deadline_of(ours, one)
-    left_seconds = _left_seconds(deadline)
+    left_seconds = _left_seconds(ours, deadline)
     claimed = ours.claims.claim(_wish(one), one.entry)
     if claimed.claim is Claim.DOUBLED:
         return Effects()
@@ -96,13 +96,14 @@ answer = event_task("matching.answer", farewell=announce_failure, one_by_one=Tru
 )
 
 
-def _left_seconds(deadline: float | None) -> float:
-    return math.inf if deadline is None else deadline - time.time()
+def _left_seconds(ours: Clients, deadline: float | None) -> float:
+    """By Redis' clock, by which what is put aside comes back at its deadline, too."""
+    return math.inf if deadline is None else deadline - ours.stream.now()
 
 
 def _match(ours: Clients, one: Received, request: MatchingRequest, deadline: float | None) -> MatchingResult:
     """Call the service, unless the deadline has passed while the permit was waited for."""
-    left_seconds = _left_seconds(deadline)
+    left_seconds = _left_seconds(ours, deadline)
     if left_seconds <= 0:
         raise Later("deadline", delay_seconds=0, counted=False)
     return ours.java.match(

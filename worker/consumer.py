@@ -11,13 +11,11 @@ itself, like the entries of any consumer that died.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from connectbot.clients import Clients
@@ -28,7 +26,8 @@ from connectbot.log import about
 from connectbot.redis_client import told_of
 from worker.appetite import Appetite
 from worker.burial import burial
-from worker.orders import End, Pool, open_orders
+from worker.in_flight import InFlight
+from worker.orders import End, Pool
 from worker.planning import MOST_DEATHS, Order, Planner
 from worker.pulse import pulses
 from worker.routing import DEFAULT, LANES, TASK_TIME_LIMIT_SECONDS, Route, batch_size, time_limit_seconds
@@ -40,6 +39,8 @@ HEARTBEATS_A_LEASE: Final = 5
 """So often, in the time that a lease lasts, it is renewed and the lane looked after."""
 READ_WAIT_SECONDS: Final = 0.5
 RECOVERY_PAUSE_SECONDS: Final = 0.2
+LONGEST_PAUSE_SECONDS: Final = 5.0
+"""A worker none of whose tasks succeeds leaves what it held to others, who look at each heartbeat of theirs."""
 UNEXPECTED_PAUSE_SECONDS: Final = 2.0
 """What is not foreseen will most likely happen again: it must fill neither the log nor Redis."""
 MOST_WAITING_BATCHES: Final = 4
@@ -77,7 +78,8 @@ class LaneConsumer:
         self._pulse = pulses.of_lane(lane)
 
         self._name = self._told = ""
-        self._in_flight: dict[str, Order] = {}
+        self._changed = threading.Condition()
+        self._in_flight = InFlight(self._changed, self._on_end)
         self._ended: deque[tuple[Order, End]] = deque()
         self._waiting: deque[Order] = deque()
         self._stragglers = Stragglers(clients.settings)
@@ -86,7 +88,7 @@ class LaneConsumer:
         )
         self._not_left: list[str] = []
         self._next_heartbeat = 0.0
-        self._changed = threading.Condition()
+        self._pause_seconds = RECOVERY_PAUSE_SECONDS
         self._draining = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"consumer-{lane}", daemon=True)
@@ -96,7 +98,7 @@ class LaneConsumer:
         self._thread.start()
 
     def drain(self) -> None:
-        """Read nothing more, but stay alive until what is in flight has been finished."""
+        """Read nothing more and give back what is not begun, but stay alive until the rest has been finished."""
         with self._changed:
             self._draining = True
             self._changed.notify_all()
@@ -117,7 +119,7 @@ class LaneConsumer:
                     self._serve()
                 except (RedisUnavailable, FenceLost, _Renounced) as reason:
                     self._tell_once(f"begins anew: {reason}")
-                    self._pause(RECOVERY_PAUSE_SECONDS)
+                    self._pause(self._pause_seconds)
                 except Exception:
                     logger.exception("consumer %s begins anew after an unexpected error", self._name)
                     self._pause(UNEXPECTED_PAUSE_SECONDS)
@@ -135,6 +137,8 @@ class LaneConsumer:
                 self._pulse.move()
                 self._heartbeat_if_due()
                 self._settle_ended()
+                if self._draining:
+                    self._give_back()
                 if self._has_room():
                     self._hand_out_next()
         except RedisUnavailable:
@@ -145,7 +149,6 @@ class LaneConsumer:
 
     def _register(self) -> None:
         self._name = f"{self._lane}.{self._worker}.{uuid.uuid4().hex[:8]}"
-        self._in_flight.clear()
         self._ended.clear()
         self._waiting.clear()
         self._stragglers.forget()
@@ -165,8 +168,7 @@ class LaneConsumer:
 
     def _leave(self) -> None:
         self._pulse.hold_lease(seconds=0)
-        for order_id in tuple(self._in_flight):  # an order that Celery has lost would be remembered for ever
-            open_orders.close(order_id, End.FAILED)
+        self._in_flight.forget()
         try:
             self._stream.leave(self._lane, self._name)
         except Exception as error:  # it must not hide why the consumer leaves
@@ -195,9 +197,8 @@ class LaneConsumer:
     def _miss_lost_orders(self) -> None:
         """Whatever may become of an order in Celery, its entries must not wait for ever."""
         patience = time_limit_seconds(self._lane, self._settings) + TASK_TIME_LIMIT_SECONDS
-        with self._changed:
-            oldest = min((order.given_at for order in self._in_flight.values()), default=math.inf)
-        if time.monotonic() - oldest > patience:
+        if self._in_flight.silent_seconds > patience:
+            self._pause_seconds = LONGEST_PAUSE_SECONDS
             raise _Renounced(f"an order was not heard of for {patience:g} s")
 
     def _inherit(self) -> None:
@@ -219,7 +220,7 @@ class LaneConsumer:
         with self._changed:
             if self._ended:
                 return False
-            if self._draining or sum(order.weight for order in self._in_flight.values()) >= self._most_in_flight:
+            if self._draining or self._in_flight.weight >= self._most_in_flight:
                 self._changed.wait(self._wait_seconds)
                 return False
             return True
@@ -237,22 +238,23 @@ class LaneConsumer:
         self._waiting.extend(self._planner.orders_for_suspects(self._name, self._pick_ours(entries)))
 
     def _hand_out(self, order: Order) -> None:
-        order_id = str(uuid.uuid4())
-        with self._changed:
-            self._in_flight[order_id] = replace(order, given_at=time.monotonic())
-        open_orders.open(order_id, self._on_end)
-        limit = time_limit_seconds(self._lane, self._settings)
+        order_id, limit = self._in_flight.add(order), time_limit_seconds(self._lane, self._settings)
         self._pool.send(order_id, order.task, order.batch, time_limit_seconds=limit)
 
-    def _on_end(self, order_id: str, end: End) -> None:
+    def _on_end(self, order: Order, end: End, pid: int | None) -> None:
         """Called by Celery's main thread."""
-        with self._changed:
-            order = self._in_flight.pop(order_id, None)
-            if order is not None and end is End.DONE:
-                self._stragglers.note(order)
-            elif order is not None:
-                self._ended.append((order, end))
-            self._changed.notify_all()
+        if end is End.DONE:
+            self._pause_seconds = RECOVERY_PAUSE_SECONDS
+            self._stragglers.note(order, pid)
+        else:
+            self._ended.append((order, end))
+
+    def _give_back(self) -> None:
+        """Celery begins nothing any more: what has not begun need not wait until the rest has ended."""
+        orders = [*self._in_flight.take_back(), *self._waiting]
+        self._waiting.clear()
+        for order in orders:
+            self._stream.hand_back(order.batch)
 
     def _pick_ours(self, entries: Sequence[Entry]) -> list[Entry]:
         """Acknowledge at once what this lane has no task for, and answer the others."""
@@ -273,6 +275,7 @@ class LaneConsumer:
         while self._ended:
             order, end = self._ended.popleft()
             if end is End.FAILED:
+                self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
                 raise _Renounced("a task failed: its batch is handed out again")
             self._settle_crashed(order)
 

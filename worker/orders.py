@@ -1,13 +1,12 @@
 """The orders that a worker has given to itself and not heard the end of.
 
-An order is the Celery message for one batch. Celery tells its end to the request that stands for it in the worker's
-main process; the request passes it on here, to the consumer that gave the order.
+An order is the Celery message for one batch. Celery tells what becomes of it to the request that stands for it in the
+worker's main process; the request passes it on here, to the consumer that gave the order (worker/in_flight.py).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
 
@@ -29,7 +28,14 @@ class End(Enum):
     """The task raised (Redis was away, most likely), gave its batch up, or was revoked."""
 
 
-Listener = Callable[[str, End], None]
+class Listener(Protocol):
+    """Is told what becomes of an order, by Celery's main thread."""
+
+    def begun(self, order_id: str, pid: int) -> None:
+        """A process has begun with it."""
+
+    def ended(self, order_id: str, end: End) -> None:
+        """It has ended; told once."""
 
 
 class Pool(Protocol):
@@ -47,16 +53,26 @@ class Orders:
         self._listeners: dict[str, Listener] = {}
 
     def open(self, order_id: str, listener: Listener) -> None:
-        """Remember an order; ``listener`` is told its end, once."""
+        """Remember an order."""
         with self._lock:
             self._listeners[order_id] = listener
 
+    def begin(self, order_id: str, pid: int) -> None:
+        """Tell that a process has begun with an order."""
+        with self._lock:
+            listener = self._listeners.get(order_id)
+        if listener:
+            listener.begun(order_id, pid)
+
     def close(self, order_id: str, end: End) -> None:
         """Tell the end of an order; the first word counts."""
+        if listener := self.forget(order_id):
+            listener.ended(order_id, end)
+
+    def forget(self, order_id: str) -> Listener | None:
+        """Nobody asks for it any more. Answers who did."""
         with self._lock:
-            listener = self._listeners.pop(order_id, None)
-        if listener:
-            listener(order_id, end)
+            return self._listeners.pop(order_id, None)
 
 
 open_orders = Orders()
@@ -74,6 +90,11 @@ class OrderRequest(CountedRequest):
     def info(self, safe: bool = False) -> Any:
         """What ``celery inspect active`` tells of it; Celery itself would give the entries that travel with it."""
         return super().info(safe=True)
+
+    def on_accepted(self, pid: Any, time_accepted: float) -> None:
+        """A process of the pool has begun with it."""
+        open_orders.begin(self.id, pid)
+        super().on_accepted(pid, time_accepted)
 
     def acknowledge(self) -> None:
         """The task has returned. The broker is not told: it knows nothing of the order."""

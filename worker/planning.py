@@ -1,7 +1,7 @@
 """Which entries go together in an order, and which task works on them.
 
-What is new goes out by the hundred. An entry that was handed out before is a *suspect*: it may be what killed its
-process. Suspects go out in small batches, then alone, so that the culprit takes nobody along.
+What is new goes out as it was read, one batch for each task. An entry that was handed out before is a *suspect*: it may
+be what killed its process. Suspects go out in small batches, then alone, so that the culprit takes nobody along.
 """
 
 from __future__ import annotations
@@ -32,16 +32,20 @@ MOST_ENCLOSED: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A batch and the task that is to work on it; ``given_at`` is on the monotonic clock."""
+    """A batch and the task that is to work on it."""
 
     task: Any
     batch: Batch
-    given_at: float = 0.0
 
     @property
     def weight(self) -> float:
-        """How much of a batch it is: suspects that are alone go out many at once, or it would take for ever."""
-        return min(1.0, self.batch.count / SUSPECTS_AT_ONCE) if self.batch.ids else 1.0
+        """How much of a batch it is: suspects that are alone go out many at once, or it would take for ever.
+
+        Not where each is a call that may last: so many would keep all processes of the pool from the other lane.
+        """
+        if not self.batch.ids or self.task.work.one_by_one:
+            return 1.0
+        return min(1.0, self.batch.count / SUSPECTS_AT_ONCE)
 
 
 class Planner:

@@ -7,8 +7,9 @@ from typing import Any, Final
 from tasks.menus import WARM_INTERVAL_SECONDS
 
 SCHEDULE: Final[dict[str, dict[str, Any]]] = {
-    # A tick that no worker took before the next one came is dropped: running it twice would help nobody.
-    "temp-data-expire": {"task": "temp_data.expire", "schedule": 5.0, "options": {"expires": 5.0}},
+    # A tick that no worker has taken for long is dropped: running it twice would help nobody. That is judged by two
+    # clocks, beat's and the worker's, which may differ by some seconds.
+    "temp-data-expire": {"task": "temp_data.expire", "schedule": 5.0, "options": {"expires": 60.0}},
     "menus-warm": {
         "task": "menus.warm",
         "schedule": WARM_INTERVAL_SECONDS,

@@ -6,12 +6,20 @@ pending long afterwards was in a process that died, and is to be handed out agai
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from connectbot.settings import Settings
 from worker.planning import Order
+
+
+class _Noted(NamedTuple):
+    order: Order
+    pid: int | None
+    until: float
 
 
 class Stragglers:
@@ -20,18 +28,32 @@ class Stragglers:
     def __init__(self, settings: Settings) -> None:
         # A call waits for its permit, is made, and its effects are written.
         self._patience_seconds = settings.java_service_timeout_seconds + settings.batch_time_limit_seconds
-        self._noted: deque[tuple[float, Order]] = deque()
+        self._noted: deque[_Noted] = deque()
 
-    def note(self, order: Order) -> None:
+    def note(self, order: Order, pid: int | None) -> None:
         """The task of an order has returned. One whose batch names its entries has waited for all of them."""
         if order.task.work.one_by_one and not order.batch.ids:
-            self._noted.append((time.monotonic() + self._patience_seconds, order))
+            self._noted.append(_Noted(order, pid, time.monotonic() + self._patience_seconds))
 
     def overdue(self) -> Iterator[Order]:
-        """The orders whose calls have all had their time, each once."""
-        while self._noted and self._noted[0][0] < time.monotonic():
-            yield self._noted.popleft()[1]
+        """The orders whose process is gone, or whose calls have all had their time; each once."""
+        pids = {one.pid for one in tuple(self._noted) if one.pid}
+        gone = {pid for pid in pids if not _is_alive(pid)}
+        for _ in range(len(self._noted)):
+            one = self._noted.popleft()
+            if one.pid in gone or one.until < time.monotonic():
+                yield one.order
+            else:
+                self._noted.append(one)
 
     def forget(self) -> None:
         """They are somebody else's now."""
         self._noted.clear()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from connectbot.clients import Clients
@@ -106,6 +107,16 @@ def test_a_handler_that_ends_its_process_from_a_thread_ends_it(ours: Clients) ->
     batch = Batch(LANE, CONSUMER, ("user.created",), entry, entry, 1, (entry,))
     with pytest.raises(SystemExit):  # to be seen by the consumer, which hands the entry out again
         BatchRun(ours, batch, Work(leave, one_by_one=True)).run()
+
+
+def test_a_process_short_of_memory_does_not_end_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def be_short(run: BatchRun) -> int:
+        raise MemoryError  # Celery's Request.on_failure lets it end the main process
+
+    monkeypatch.setattr(BatchRun, "run", be_short)
+    order = msgspec.to_builtins(Batch(LANE, CONSUMER, ("user.created",), "1-0", "1-0", 1))
+    with pytest.raises(RuntimeError, match="memory"):
+        menus.follow_users(**order)
 
 
 def test_ids_made_of_microseconds_keep_the_role_and_the_order(ours: Clients) -> None:

@@ -57,6 +57,10 @@ def answer_others(ours: Clients, many: int) -> None:
     assert f"r{SLOW}" not in completed(ours)
 
 
+def pending(ours: Clients, lane: str) -> int:
+    return int(ours.redis.xpending(ours.settings.keys.events, lane)["pending"])
+
+
 def times_called(service: MatchingService) -> dict[str, Any]:
     return {call["request_id"]: call["count"] for call in service.calls.shown()["calls"]}
 
@@ -74,15 +78,34 @@ def test_a_worker_that_ends_waits_for_its_slow_calls(ours: Clients, worker: Work
     assert times_called(service) == {"r0": 1, "r1": 1}
 
 
-@pytest.mark.parametrize(
-    "settings", [{"java_service_timeout_seconds": 5, "batch_time_limit_seconds": 1}], indirect=True
-)
+def test_what_has_not_begun_does_not_wait_for_the_slow_calls_of_a_worker_that_ends(
+    ours: Clients, worker: Worker, service: MatchingService, settings: Settings, tmp_path: Path
+) -> None:
+    calls, lane = settings.java_calls_per_process, "java"
+    service.switch(latency_ms=13_000)
+    for number in range(calls):
+        ask(ours, number)
+    wait_until(lambda: service.calls.shown()["in_flight"] == calls, deadline_seconds=20, what="calls in every thread")
+    service.switch(latency_ms=0)
+    for number in (calls, calls + 1, calls + 2):  # for the first, which has begun, a thread must become free
+        ask(ours, number)
+        held = number + 1
+        wait_until(lambda held=held: pending(ours, lane) == held, deadline_seconds=20, what=f"{held} in hand")
+    os.kill(worker.pid, signal.SIGTERM)
+    with Worker(settings, tmp_path, name="heir", lanes=[lane]):
+        wait_until(lambda: len(completed(ours)) == 2, deadline_seconds=20, what="what had not begun")
+        assert set(completed(ours)) == {f"r{calls + 1}", f"r{calls + 2}"}
+        assert worker.is_alive(), "it ended too early to show anything"
+        wait_until(lambda: len(completed(ours)) == calls + 3, deadline_seconds=30, what="all the others")
+    assert set(times_called(service).values()) == {1}
+
+
 def test_a_slow_call_whose_process_dies_is_made_again(ours: Clients, worker: Worker, service: MatchingService) -> None:
-    begin_slow_call(ours, service, latency_ms=4_000)
+    begin_slow_call(ours, service, latency_ms=14_000)
     answer_others(ours, 1)
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(worker.pid)], capture_output=True, text=True, check=True)
     for pid in found.stdout.split():
         os.kill(int(pid), signal.SIGKILL)
-    wait_until(lambda: f"r{SLOW}" in completed(ours), deadline_seconds=20, what="the slow request's answer")
+    wait_until(lambda: f"r{SLOW}" in completed(ours), deadline_seconds=12, what="the slow request's answer")
     assert times_called(service) == {"r0": 2, "r1": 1}
     assert ours.redis.xlen(ours.settings.keys.dead) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from connectbot.events import new_event
 from connectbot.settings import Settings
 from tests.support import Worker, wait_until
 from worker.consumer import LaneConsumer
-from worker.orders import open_orders
+from worker.orders import End, open_orders
 from worker.routing import ROUTES
 
 EVENTS = 20_000
@@ -135,14 +136,56 @@ def test_an_outage_is_told_once_however_long_it_lasts(
     assert caplog.text.count("begins anew: nobody takes the connection") == 1
 
 
+def test_what_no_process_has_begun_with_is_given_to_others_while_the_rest_is_finished(ours: Clients) -> None:
+    publish_users(ours, 10)
+    pool, heir_pool = LossyPool(), LossyPool()
+    leaving = LaneConsumer(ours, lane="default", routes=ROUTES, pool=pool, worker="w", most_in_flight=2)
+    leaving.run()
+    wait_until(lambda: pool.lost, deadline_seconds=20, what="an order")
+    begun = pool.lost[0]
+    open_orders.begin(pool.order_ids[0], os.getpid())
+    publish_users(ours, 7)
+    wait_until(lambda: len(pool.lost) == 2, deadline_seconds=20, what="another order")
+    leaving.drain()
+    heir = LaneConsumer(ours, lane="default", routes=ROUTES, pool=heir_pool, worker="h", most_in_flight=9)
+    heir.run()
+    wait_until(lambda: sum(batch.count for batch in heir_pool.lost) == 7, deadline_seconds=20, what="the other order")
+    assert len(ours.stream.pending("default", begun.consumer, limit=20)) == 10
+    leaving.stop()
+    wait_until(lambda: sum(batch.count for batch in heir_pool.lost) == 17, deadline_seconds=20, what="the first order")
+    heir.stop()
+
+
+class FailingPool:
+    """Every task fails, as one would whose commit Redis refuses."""
+
+    def send(self, order_id: str, task: Any, batch: Batch, *, time_limit_seconds: float) -> None:
+        open_orders.close(order_id, End.FAILED)
+
+
+def test_who_cannot_get_anything_done_leaves_it_to_others_for_longer_and_longer(
+    ours: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = list[float]()
+    consumer = LaneConsumer(ours, lane="default", routes=ROUTES, pool=FailingPool(), worker="w", most_in_flight=1)
+    monkeypatch.setattr(consumer, "_pause", pauses.append)
+    publish_users(ours, 10)
+    consumer.run()
+    wait_until(lambda: len(pauses) >= 7, deadline_seconds=20, what="some attempts")
+    consumer.stop()
+    assert pauses[:6] == [0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
 class LossyPool:
     """Loses every order, as Celery does with those that are on their way when its connection breaks."""
 
     def __init__(self) -> None:
         self.lost: list[Batch] = []
+        self.order_ids: list[str] = []
 
     def send(self, order_id: str, task: Any, batch: Batch, *, time_limit_seconds: float) -> None:
         self.lost.append(batch)
+        self.order_ids.append(order_id)
 
 
 def test_an_order_that_celery_has_lost_is_not_remembered_for_ever(ours: Clients) -> None:

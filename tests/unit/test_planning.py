@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,3 +45,15 @@ def test_what_travels_is_not_shown() -> None:
     batch = order(entry(1, {b"event": b"secret-marker"}))
     assert batch.enclosed
     assert "secret-marker" not in f"{batch} {batch!r}"
+
+
+@pytest.mark.parametrize(
+    ("lane", "type_", "weight"), [("default", b"user.created", 1 / 32), ("java", b"matching.request", 1)]
+)
+def test_suspects_that_are_alone_go_out_many_at_once_but_not_where_each_may_take_long(
+    lane: str, type_: bytes, weight: float
+) -> None:
+    suspects = [Entry(f"{number}-0", {b"type": type_}, 3) for number in range(1, 6)]
+    orders = Planner(lane, ROUTES).orders_for_suspects("a", suspects)
+    assert [one.batch.count for one in orders] == [1] * 5
+    assert {one.weight for one in orders} == {weight}
