@@ -1,4 +1,5 @@
-# One word a chore. Everything is installed into .venv; nothing outside this folder is needed but Python and make.
+# One word a chore. Everything is installed into .venv; nothing outside this folder is needed but Python, make and, from
+# Python 3.13 on, a redis-server.
 
 PYTHON ?= python3
 BIN := .venv/bin

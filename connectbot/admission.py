@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from connectbot import events
 from connectbot.errors import BacklogFull, MalformedEvent, RedisUnavailable
-from connectbot.events import VIA_STREAM
+from connectbot.events import VIA_STREAM, Event
 from connectbot.keys import Keys
 from connectbot.listener import Message
 from connectbot.redis_client import RedisClient, translated_errors
@@ -41,7 +41,7 @@ class Candidate:
         """The candidate that a message is; None when the stream has its event already."""
         channel = message.channel[:_LONGEST_NAME].decode("utf-8", "replace")
         try:
-            event = events.decode(message.text)
+            event, text = _read(message.text)
             if not event.id:
                 raise MalformedEvent("its id is empty, so that nobody can tell it from another")  # noqa: TRY301
         except MalformedEvent as error:
@@ -52,7 +52,7 @@ class Candidate:
         marker = f"{event.source}:{event.id}"
         if len(marker) > _LONGEST_NAME:
             marker = _digest(marker.encode())
-        return cls(channel, marker, event.type, message.text)
+        return cls(channel, marker, event.type, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,15 @@ class Admission:
     @cached_property
     def _scripts(self) -> dict[str, Any]:
         return {name: self._redis.register_script(text_of(name)) for name in ("bridge_admit", "bridge_listening")}
+
+
+def _read(text: bytes) -> tuple[Event, bytes]:
+    """An event, and its text as the stream takes it. Raises `MalformedEvent`."""
+    try:
+        return events.decode(text), text
+    except MalformedEvent:
+        text = events.mended(text)
+        return events.decode(text), text
 
 
 def _digest(text: bytes) -> str:

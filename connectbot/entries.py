@@ -126,7 +126,7 @@ Enclosed: TypeAlias = tuple[str, tuple[bytes, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Up to some hundred entries of one consumer, by reference: the order to work on them travels light.
+    """Entries of one consumer, at most its lane's batch size, by reference: the order to work on them travels light.
 
     ``ids`` names the entries one by one; when it is empty, they are all those from ``first`` to ``last`` whose
     type is among ``types``. Where they are few and small they are ``enclosed``, each as its id and its fields, so that

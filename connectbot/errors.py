@@ -45,7 +45,14 @@ class UnreadableValue(Fault):
 
 
 class RedisUnavailable(Fault):
-    """Redis does not answer, or answers that it cannot serve now."""
+    """Redis does not answer, or answers that it cannot serve now.
+
+    ``refuses_writes`` tells that it has refused to write only: what reads may well be answered.
+    """
+
+    def __init__(self, message: str, *, refuses_writes: bool = False) -> None:
+        super().__init__(message)
+        self.refuses_writes = refuses_writes
 
 
 class BacklogFull(Fault):

@@ -7,6 +7,7 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 
@@ -148,6 +149,8 @@ class _TypeOnly(msgspec.Struct):
 
 
 _type_decoder = msgspec.json.Decoder(_TypeOnly)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_text_id_decoder = msgspec.json.Decoder(UserId, strict=False)
 
 
 def encode(event: Event, *, largest_bytes: float = math.inf) -> bytes:
@@ -180,15 +183,31 @@ def decode(text: bytes) -> Event:
     return event if event.specversion is msgspec.UNSET else _decode(_read_cloud_event, text)
 
 
+def mended(text: bytes) -> bytes:
+    """What v21 passed on as it got it, in the form of `decode`: an id in text as a number, no data as an empty object.
+
+    All else stays as it is written. Raises `MalformedEvent` when it is no JSON object.
+    """
+    fields: dict[str, Any] = _decode(_fields_decoder.decode, text)
+    if fields.get("data") == msgspec.Raw(b"null"):
+        fields["data"] = {}
+    with suppress(KeyError, ValueError):  # `decode` will tell
+        fields["user_id"] = _text_id_decoder.decode(fields["user_id"])
+    return msgspec.json.encode(fields)
+
+
 def decode_type(text: bytes) -> str:
     """Only the type of an event, for routing. Raises `MalformedEvent`."""
     return _decode(_type_decoder.decode, text).type
 
 
-def read_data(event: Event, shape: type[T]) -> T:
-    """The event's ``data`` as ``shape``, a msgspec Struct. Raises `MalformedEvent` when it does not fit."""
+def read_data(event: Event, shape: type[T], *, strict: bool = True) -> T:
+    """The event's ``data`` as ``shape``, a msgspec Struct. Raises `MalformedEvent` when it does not fit.
+
+    Unless ``strict``, a number may come as text: v21 passed on ids as it got them.
+    """
     try:
-        return msgspec.convert(event.data, shape)
+        return msgspec.convert(event.data, shape, strict=strict)
     except msgspec.ValidationError as error:
         raise MalformedEvent(f"data of {event.type} has the wrong shape: {error}") from error
 

@@ -160,7 +160,7 @@ class JavaService:
         ``traceparent`` is passed on when it has the form of W3C Trace Context. ``timeout_seconds`` gives this call less
         time than the client's own, never more.
 
-        Raises `JavaServiceUnavailable` (later) or `JavaServiceRefused` (never), as `java_answers.ANSWERS` says.
+        Raises `JavaServiceUnavailable` (later) or `JavaServiceRefused` (never): `connectbot.java.answers.ANSWERS`.
         """
         request_id = request_id or idempotency_key
         headers = {"Idempotency-Key": _header_text(idempotency_key), "X-Request-ID": _header_text(request_id)}

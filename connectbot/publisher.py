@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from connectbot.errors import MalformedEvent
 from connectbot.events import Event, new_event
 from connectbot.keys import Keys
 from connectbot.log import about
@@ -76,21 +77,40 @@ class EventPublisher:
             self.publish(event)
         except Exception as error:  # v21 promises its callers an answer, never an exception
             with about(event_id=event_id):
-                logger.warning("event %s (%s) was not published: %s", event_id, event_type, told_of(error))
+                # What is passed as the type by mistake may be anybody's data.
+                type_ = event_type if isinstance(event_type, str) else "of no type"
+                logger.warning("event %s (%s) was not published: %s", event_id, type_, told_of(error))
             return False
         return True
 
 
 def user_event(keys: Keys, user_id: int, event_type: str, data: Mapping[str, Any] | None) -> Event:
-    """An event that concerns one user."""
-    return new_event(event_type, data, channel=keys.user_channel(user_id), user_id=user_id)
+    """An event that concerns one user. Raises `MalformedEvent`."""
+    return _event(event_type, data, channel=keys.user_channel(user_id), user_id=user_id)
 
 
 def global_event(keys: Keys, event_type: str, data: Mapping[str, Any] | None) -> Event:
-    """An event that concerns everybody."""
-    return new_event(event_type, data, channel=keys.global_channel)
+    """An event that concerns everybody. Raises `MalformedEvent`."""
+    return _event(event_type, data, channel=keys.global_channel)
 
 
 def microservice_event(keys: Keys, service_name: str, event_type: str, data: Mapping[str, Any] | None) -> Event:
-    """An event for a microservice."""
-    return new_event(event_type, data, channel=keys.service_channel(service_name))
+    """An event for a microservice. Raises `MalformedEvent`."""
+    return _event(event_type, data, channel=keys.service_channel(service_name))
+
+
+def as_data(argument: str, data: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Data of an event; None is none. Raises `MalformedEvent`, naming the argument, for what is no mapping."""
+    try:
+        return dict(data or {})
+    except (TypeError, ValueError):
+        # Not chained: the error's text may quote the data.
+        raise MalformedEvent(f"{argument} must be a dict, and is of type {type(data).__name__}") from None
+
+
+def _event(event_type: str, data: Mapping[str, Any] | None, *, channel: str, user_id: int | None = None) -> Event:
+    if not isinstance(event_type, str):
+        raise MalformedEvent(f"event_type must be text, and is of type {type(event_type).__name__}")
+    if not event_type:
+        raise MalformedEvent("event_type must be text, and is empty")
+    return new_event(event_type, as_data("data", data), channel=channel, user_id=user_id)

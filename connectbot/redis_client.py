@@ -43,9 +43,9 @@ _CANNOT_SERVE = (
     exceptions.OutOfMemoryError,
     exceptions.MasterDownError,
 )
-_CANNOT_SERVE_CODES: Final = (
-    "READONLY", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "LOADING", "BUSY", "UNBLOCKED",
-)  # fmt: skip
+_REFUSES_WRITES: Final = ("READONLY", "OOM", "MISCONF", "NOREPLICAS")
+"""Codes of answers to commands that write; what reads is answered all the same."""
+_CANNOT_SERVE_CODES: Final = (*_REFUSES_WRITES, "MASTERDOWN", "LOADING", "BUSY", "UNBLOCKED")
 """Codes of answers that mean "not now" to any command: of the server's state, never of what was asked."""
 _FORM_OF_ANSWERS: Final = {"protocol": 2, "decode_responses": False}
 """What everything here reads; a URL that the site's own cache has, too, may ask for another."""
@@ -119,7 +119,7 @@ def translated_errors() -> Iterator[None]:
         yield
     except _CANNOT_SERVE as error:
         _forget_command(error)
-        raise RedisUnavailable(f"Redis cannot serve this now: {error}") from error
+        raise cannot_serve(error) from error
     except exceptions.ResponseError as error:
         _forget_command(error)
         if _says(error, "NOGROUP") or _NO_STREAM in str(error):
@@ -128,7 +128,13 @@ def translated_errors() -> Iterator[None]:
             ) from error
         if not _says(error, *_CANNOT_SERVE_CODES):
             raise
-        raise RedisUnavailable(f"Redis cannot serve this now: {error}") from error
+        raise cannot_serve(error) from error
+
+
+def cannot_serve(error: exceptions.RedisError) -> RedisUnavailable:
+    """Our error for one of redis-py's, or for an answer as it has them, that means "not now"."""
+    refuses_writes = isinstance(error, exceptions.ResponseError) and _says(error, *_REFUSES_WRITES)
+    return RedisUnavailable(f"Redis cannot serve this now: {error}", refuses_writes=refuses_writes)
 
 
 def told_of(error: Exception) -> str:

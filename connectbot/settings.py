@@ -39,7 +39,9 @@ class Settings:
         "CELERY_BROKER_URL", "", "Redis of Celery's queues. Unset: `REDIS_URL`.", secret=True
     )
     java_service_url: str = _setting(
-        "JAVA_SERVICE_URL", "http://localhost:8080", "Base address of the matching service. Unset: a local one."
+        "JAVA_SERVICE_URL",
+        "http://localhost:8080",
+        "Base address of the matching service. Unset: `http://localhost:8080`.",
     )
     java_service_timeout_seconds: float = _setting(
         "JAVA_SERVICE_TIMEOUT", 15.0, "Seconds that one call of the matching service may take. Unset: 15."
@@ -77,10 +79,10 @@ class Settings:
     warm_menus: tuple[str, ...] = _setting(
         "CONNECTBOT_WARM_MENUS",
         ("main", "preferences"),
-        "Menus rebuilt and kept warm for every known user, by comma. Unset: `main,preferences`.",
+        "Menus rebuilt and kept warm for every known user, separated by commas. Unset: `main,preferences`.",
     )
     batch_size: int = _setting(
-        "CONNECTBOT_BATCH_SIZE", 1000, "Most events, up to 5,000, for one task of the lane `default`. Unset: 1000."
+        "CONNECTBOT_BATCH_SIZE", 1500, "Most events, up to 5,000, for one task of the lane `default`. Unset: 1500."
     )
     java_batch_size: int = _setting(
         "CONNECTBOT_JAVA_BATCH_SIZE", 64, "Most events, up to 5,000, for one task of the lane `java`. Unset: 64."
@@ -192,7 +194,8 @@ class Settings:
     flower_basic_auth: str = _setting(
         "CONNECTBOT_FLOWER_BASIC_AUTH",
         "",
-        "`user:password` for Flower under `connectbot up`. Unset: a password of the day, printed.",
+        "`user:password` for Flower under `connectbot up` and in the Compose file. Unset: `connectbot up` prints a "
+        "random one, Compose does not start.",
         secret=True,
     )
 

@@ -6,12 +6,15 @@ Redis removes what has expired by itself; what v21 cannot do is to tell anyone. 
 
 from __future__ import annotations
 
+import json
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final
+
+import msgspec
 
 from connectbot import events, json_text, safe_pickle, scan
 from connectbot.cache import Cache
@@ -19,7 +22,7 @@ from connectbot.cache_keys import TEMP_PREFIX, CacheKeys, temp_key, user_namespa
 from connectbot.errors import UnreadableValue
 from connectbot.events import ConnectBotEvents, Event
 from connectbot.keys import Keys
-from connectbot.quick_script import QuickScript
+from connectbot.quick_script import Call, QuickScript
 from connectbot.redis_client import Command, RedisClient, translated_errors
 from connectbot.scripts import text_of
 
@@ -30,6 +33,8 @@ KEYS_A_COMMAND: Final = 1000
 EXPIRED_AT_ONCE: Final = 250
 """Redis takes so much out of the index while the events of the next are written."""
 _READ_BACK: Final = (str, int, float, bytes, type(None))
+_PLAIN: Final[dict[type, Callable[[Any], object]]] = {str: str.__str__, int: int.__int__, float: float.__float__}
+_BINARY: Final = (bytes, bytearray, memoryview)
 _LONGEST_ID: Final = len(str(2**63))
 _USER_NAMESPACE = user_namespace(0).removesuffix("0")
 
@@ -170,8 +175,7 @@ class TempData:
     def _limit_script(self) -> Any:
         return self._redis.register_script(text_of("limit_lives"))
 
-    def _expiring(self, due: Sequence[Due]) -> tuple[Sequence[Any], Sequence[Any]]:
-        """The keys and arguments of the script that takes out what is due."""
+    def _expiring(self, due: Sequence[Due]) -> Call:
         words: list[Any] = [ConnectBotEvents.TEMP_EXPIRED]
         for item in due:
             event = _expired(item, self._keys)
@@ -229,16 +233,34 @@ def _by_namespace(rows: Iterable[Due]) -> dict[str, list[str]]:
 
 def _encode(namespace: str, data: object, *, now: float) -> str:
     """v21's record: containers as JSON, anything else as a pickle in hexadecimal, which v21 reads back."""
+    data = _plain(data)
     in_json = isinstance(data, (dict, list, tuple))
-    return json_text.dumps(
+    return json.dumps(
         {
             "data": data if in_json else _pickled(data),
             "type": type(data).__name__,
             "created_at": datetime.fromtimestamp(now, UTC).isoformat(),
             "namespace": namespace,
             "serialized": in_json,
-        }
+        },
+        ensure_ascii=False,
+        default=_as_json,
     )
+
+
+def _plain(data: object) -> object:
+    """The value of a member of a ``TextChoices`` or ``IntEnum``, of a ``SafeString`` and the like; else the data."""
+    for kind, value_of in _PLAIN.items():
+        if isinstance(data, kind) and type(data) not in (kind, bool):
+            return value_of(data)
+    return data
+
+
+def _as_json(value: object) -> object:
+    """What JSON has a form for, as `json_text.dumps` has it; but bytes would come back as another text."""
+    if isinstance(value, _BINARY):
+        raise UnreadableValue(f"JSON has no form for {type(value).__name__}: store text, such as its hex()")
+    return msgspec.to_builtins(value, builtin_types=_BINARY)
 
 
 def _pickled(data: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from celery import bootsteps
@@ -14,12 +14,9 @@ from kombu import Message, serialization
 from connectbot.entries import Batch
 from tasks.process import clients
 from worker.consumer import LaneConsumer
-from worker.routing import LANES, ROUTES
+from worker.routing import LANES, ROUTES, SPARE_BATCHES
 
 logger = logging.getLogger(__name__)
-
-SPARE_BATCHES: Final = 2
-"""Batches handed out beyond one for each process of the pool, so that none waits for its next one."""
 
 
 class EventConsumers(bootsteps.StartStopStep):

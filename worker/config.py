@@ -9,7 +9,7 @@ from kombu import Queue
 from connectbot.enqueueing import JAVA_TASKS
 from connectbot.settings import Settings
 from worker.broker import kombu_url, redbeat_options, redbeat_url, transport_options, use_ssl
-from worker.routing import DEFAULT, JAVA, LANES, TASK_TIME_LIMIT_SECONDS, time_limit_seconds
+from worker.routing import DEFAULT, JAVA, LANES, SPARE_BATCHES, TASK_TIME_LIMIT_SECONDS, time_limit_seconds
 from worker.schedule import SCHEDULE
 
 RESTORE_INTERVAL_SECONDS: Final = 5
@@ -25,10 +25,10 @@ broker_use_ssl = use_ssl(_settings.broker_url)
 broker_transport_options = {
     **transport_options(
         _settings.broker_url,
-        # Longer than anything takes that a worker has taken: it may wait for a process behind two batches of events,
-        # and run up to its limit. Sooner would be twice.
+        # Longer than anything takes that a worker has taken: it may wait for a process behind so many batches of
+        # events, and run up to its limit. Sooner would be twice.
         visibility_timeout_seconds=TASK_TIME_LIMIT_SECONDS
-        + 2 * max(time_limit_seconds(lane, _settings) for lane in LANES),
+        + (1 + SPARE_BATCHES) * max(time_limit_seconds(lane, _settings) for lane in LANES),
     ),
     # Look every so many seconds for what has not been finished in that time; kombu's own values make it 100.
     "unacked_restore_interval": RESTORE_INTERVAL_SECONDS,

@@ -17,6 +17,8 @@ DEFAULT: Final = "default"
 JAVA: Final = "java"
 LANES: Final = (DEFAULT, JAVA)
 
+SPARE_BATCHES: Final = 2
+"""Batches handed out beyond one for each process of the pool, so that none waits for its next one."""
 TASK_TIME_LIMIT_SECONDS: Final = 120.0
 """How long a task that was enqueued directly may take."""
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from django.apps import AppConfig
 from django.core.checks import Tags, register
+from django.core.signals import setting_changed
+
+SETTINGS: Final = ("CACHES", "REDIS_URL", "JAVA_SERVICE_URL")
+"""What `site_settings` reads of a site."""
 
 
 class ConnectBotConfig(AppConfig):
@@ -14,7 +20,16 @@ class ConnectBotConfig(AppConfig):
     verbose_name = "ConnectBot"
 
     def ready(self) -> None:
-        """Register the check; nothing is connected here."""
+        """Register the check, and hear what a test overrides; nothing is opened here."""
         from connectbot.django.checks import check_same_cache
 
         register(check_same_cache, Tags.caches)
+        setting_changed.connect(reopen_site)
+
+
+def reopen_site(*, setting: str, **_told: Any) -> None:
+    """Let the next call open the site anew, with what a test has set (``override_settings``)."""
+    if setting in SETTINGS:
+        from connectbot.integration.site import default_site
+
+        default_site.close()

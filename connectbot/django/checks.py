@@ -31,6 +31,8 @@ _DEFAULTS: Final = {
     "SERIALIZER": PICKLE_SERIALIZER,
     "COMPRESSOR": "django_redis.compressors.identity.IdentityCompressor",
 }
+_WAYS: Final = ("host", "port", "path", "connection_class", "credential_provider")
+"""Keywords for the pool by which one connects elsewhere, or as somebody else, and which `site_cache` does not read."""
 _FIELDS: Final = {field.name: field for field in dataclasses.fields(Settings)}
 
 
@@ -46,8 +48,8 @@ def check_same_cache(**_options: Any) -> list[checks.CheckMessage]:
     told = site_cache(cache)
     if not told:
         return [_not_redis(cache.get("BACKEND"))]
-    found = [_difference(name, value) for name, value in told.items() if getattr(worker, name) != value]
-    return found + _unknown_forms(cache)
+    found = [_difference(name, value) for name, value in told.items() if str(getattr(worker, name)) != str(value)]
+    return found + _unknown_forms(cache) + _unknown_ways(cache.get("OPTIONS", {}))
 
 
 def _difference(name: str, value: object) -> checks.CheckMessage:
@@ -83,4 +85,20 @@ def _unknown_forms(cache: Mapping[str, Any]) -> list[checks.CheckMessage]:
             id="connectbot.W003",
         )
         for name, value in strange.items()
+    ]
+
+
+def _unknown_ways(options: Mapping[str, Any]) -> list[checks.CheckMessage]:
+    if "SENTINELS" in options:
+        return []  # an address that is not read at all
+    pool = options.get("CONNECTION_POOL_KWARGS", {})
+    return [
+        checks.Warning(
+            f"CACHES['default'] has {name} in CONNECTION_POOL_KWARGS, which only django-redis reads: the rest of "
+            "ConnectBot in this site would reach another Redis, or none.",
+            hint="Say it in LOCATION instead, such as rediss://host:6379/0?ssl_cert_reqs=none, and in REDIS_URL.",
+            id="connectbot.W004",
+        )
+        for name in pool
+        if name in _WAYS or name.startswith("ssl_")
     ]

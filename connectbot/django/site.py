@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from django.utils.module_loading import import_string
 
@@ -85,12 +85,12 @@ def site_cache(cache: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     options = cache.get("OPTIONS", {})
     told: dict[str, Any] = {
-        "cache_key_prefix": cache.get("KEY_PREFIX", ""),
+        "cache_key_prefix": str(cache.get("KEY_PREFIX", "")),  # Django writes None as it is: "None:1:key"
         "cache_version": cache.get("VERSION", 1),
         "cache_serializer": "json" if options.get("SERIALIZER") == JSON_SERIALIZER else "pickle",
     }
     if "SENTINELS" not in options:
-        told["redis_url"] = _with_login(_first(cache["LOCATION"]), options)
+        told["redis_url"] = _with_login(_with_database(_first(cache["LOCATION"]), options), options)
     return told
 
 
@@ -135,12 +135,27 @@ def _behind_sentinels(address: RedisAddress, options: dict[str, Any]) -> dict[st
 
 
 def _with_login(url: str, options: Mapping[str, Any]) -> str:
-    """The URL with USERNAME and PASSWORD of django-redis' OPTIONS, which count where it has none of its own."""
-    user, password = (quote(options.get(name) or "", safe="") for name in ("USERNAME", "PASSWORD"))
-    parts = urlsplit(url)
-    if not password or "@" in parts.netloc:
+    """The URL with the login of django-redis' OPTIONS, as far as it has none of its own.
+
+    The keywords for the pool win over USERNAME and PASSWORD, and the URL over both, as in redis-py's ``from_url``.
+    """
+    pool, parts = options.get("CONNECTION_POOL_KWARGS", {}), urlsplit(url)
+    own = {"username": parts.username, "password": parts.password}
+    user, password = (own[name] or quote(pool.get(name) or options.get(name.upper()) or "", safe="") for name in own)
+    if not password:
         return url
-    return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
+    return parts._replace(netloc=f"{user}:{password}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def _with_database(url: str, options: Mapping[str, Any]) -> str:
+    """The URL with the database that the keywords for the pool name, unless it names one itself."""
+    database, parts = options.get("CONNECTION_POOL_KWARGS", {}).get("db"), urlsplit(url)
+    is_path = parts.scheme != "unix"
+    if not database or "db" in parse_qs(parts.query) or (is_path and parts.path.strip("/")):
+        return url
+    if is_path and parts.netloc:
+        return parts._replace(path=f"/{database}").geturl()
+    return f"{url}{'&' if parts.query else '?'}db={database}"
 
 
 def _first(location: str | list[str] | tuple[str, ...]) -> str:

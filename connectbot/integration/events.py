@@ -12,7 +12,7 @@ from connectbot.events import ConnectBotEvents, Event, UserId
 from connectbot.integration.component import Component
 from connectbot.integration.site import default_settings
 from connectbot.keys import Keys
-from connectbot.publisher import global_event, microservice_event, user_event
+from connectbot.publisher import as_data, global_event, microservice_event, user_event
 from connectbot.settings import Settings
 from connectbot.subscriber import Subscriber
 
@@ -61,8 +61,8 @@ def publish_user_created(user_id: int, user_data: Mapping[str, Any] | None = Non
     """Tell that a user exists now; ``user_data`` may tell the ``role``."""
     return _publish(
         ConnectBotEvents.USER_CREATED,
-        lambda keys, named: user_event(
-            keys, _as_id(user_id), named, {"user": {**(user_data or {}), "id": _as_id(user_id)}}
+        lambda keys, type_: user_event(
+            keys, _as_id(user_id), type_, {"user": {**as_data("user_data", user_data), "id": _as_id(user_id)}}
         ),
     )
 
@@ -71,7 +71,9 @@ def publish_activity_scheduled(activity_id: int, activity_data: Mapping[str, Any
     """Tell that an activity was planned: ``activity.created``."""
     return _publish(
         ConnectBotEvents.ACTIVITY_CREATED,
-        lambda keys, named: global_event(keys, named, {"activity": {**(activity_data or {}), "id": activity_id}}),
+        lambda keys, type_: global_event(
+            keys, type_, {"activity": {**as_data("activity_data", activity_data), "id": activity_id}}
+        ),
     )
 
 
@@ -79,8 +81,8 @@ def publish_matching_request(users: Iterable[int], matching_type: str = "coffee"
     """Ask the matching service for pairs of some users."""
     return _publish(
         ConnectBotEvents.MATCHING_REQUEST,
-        lambda keys, named: microservice_event(
-            keys, "matching", named, {"users": [_as_id(user_id) for user_id in users], "type": matching_type}
+        lambda keys, type_: microservice_event(
+            keys, "matching", type_, {"users": _as_ids(users), "type": matching_type}
         ),
     )
 
@@ -88,9 +90,9 @@ def publish_matching_request(users: Iterable[int], matching_type: str = "coffee"
 def publish_cache_cleared(cache_type: str, user_id: int | None = None) -> bool:
     """Tell that a cache was emptied, of one user or of everybody: the worker fills it again."""
 
-    def make(keys: Keys, named: str) -> Event:
+    def make(keys: Keys, type_: str) -> Event:
         whose = {} if user_id is None else {"user_id": _as_id(user_id)}
-        return global_event(keys, named, {"cache_type": cache_type, **whose})
+        return global_event(keys, type_, {"cache_type": cache_type, **whose})
 
     return _publish(ConnectBotEvents.SYSTEM_CACHE_CLEARED, make)
 
@@ -100,6 +102,12 @@ def _publish(event_type: str, make: Callable[[Keys, str], Event]) -> bool:
     return EventPublisher.site().publish(_named(event_type), lambda keys: make(keys, event_type))
 
 
+def _as_ids(users: object) -> list[int]:
+    if not isinstance(users, Iterable) or isinstance(users, (str, bytes)):
+        raise MalformedEvent(f"users must be a list of ids, and is of type {type(users).__name__}")
+    return [_as_id(user_id) for user_id in users]
+
+
 def _as_id(user_id: object) -> int:
     try:
         return msgspec.convert(user_id, UserId, strict=False)
@@ -107,5 +115,6 @@ def _as_id(user_id: object) -> int:
         raise MalformedEvent(f"the id of a user is none: {error}") from error
 
 
-def _named(event_type: str) -> str:
-    return f"the event {event_type}"
+def _named(event_type: object) -> str:
+    """An event in a line of the log. What is passed as its type by mistake may be anybody's data."""
+    return f"the event {event_type}" if isinstance(event_type, str) else "an event"

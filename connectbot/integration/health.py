@@ -79,7 +79,7 @@ def _try_events(site: Site) -> None:
             raise UnreadableValue(f"{name} is a {kind.decode()} and should be a stream: find out who wrote it")
         entries = client.xlen(name)
     if entries >= room:
-        raise BacklogFull(f"the stream {name} is full ({entries} entries): start workers for the lanes that lag")
+        raise BacklogFull(f"the stream {name} is full ({entries} entries): `connectbot check` says who lags")
 
 
 def _try_temp_data(site: Site) -> None:
@@ -137,7 +137,12 @@ def _spool(site: Site) -> dict[str, Any] | None:
 def _absence(absence: Absence | None) -> dict[str, Any] | None:
     if absence is None:
         return None
-    return {"cause": absence.cause, "began_at": _iso(absence.began_at), "seconds": absence.seconds}
+    return {
+        "cause": absence.cause,
+        "refuses_writes": absence.refuses_writes,
+        "began_at": _iso(absence.began_at),
+        "seconds": absence.seconds,
+    }
 
 
 def _complaint(site: Site) -> dict[str, str] | None:

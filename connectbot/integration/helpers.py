@@ -80,12 +80,12 @@ def forget_employee(employee_id: int) -> bool:
 def cache_result(timeout: float = RESULT_SECONDS, key_prefix: str = "") -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function so that what it answers is kept for ``timeout`` seconds, for each of its arguments.
 
-    ``key_prefix`` stands for the function's name in the key. Arguments and answers must be plain data: with others,
-    or while Redis is away, the function is called. A coroutine function stays one.
+    ``key_prefix`` comes before the function's name in the key: functions may share one. Arguments and answers must be
+    plain data: with others, or while Redis is away, the function is called. A coroutine function stays one.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        name = key_prefix or f"{function.__module__}.{function.__qualname__}"
+        name = f"{key_prefix}:{function.__module__}.{function.__qualname__}".removeprefix(":")
 
         @functools.wraps(function)
         def cached(*args: P.args, **kwargs: P.kwargs) -> R:

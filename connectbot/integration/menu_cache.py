@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from connectbot.integration.arguments import as_seconds, writing
 from connectbot.integration.component import Component
 from connectbot.integration.site import Site
 from connectbot.menus import BUILDERS, MENU_TYPES, Menu, menu_record
@@ -75,19 +76,31 @@ class MenuBuilder(Component):
 
 
 def _get(site: Site, user_id: int, menu_type: str) -> dict[str, Any] | None:
-    found = site.ask(_named(user_id, menu_type), lambda: site.clients.menus.get(user_id, menu_type), None)
-    if found is None and site.outage.now is not None:
-        return site.local_menus.get(user_id, menu_type)
-    return found
+    if site.outage.now is not None and (kept := site.local_menus.get(user_id, menu_type)):
+        return kept  # newer than what Redis may still answer
+    return site.ask(_named(user_id, menu_type), lambda: site.clients.menus.get(user_id, menu_type), None)
 
 
 def _set(site: Site, user_id: int, menu: object, menu_type: str, *, timeout: float | None = None) -> bool:
-    now, menus, what = time.time(), site.clients.menus, _named(user_id, menu_type)
-    ttl_seconds = site.settings.menu_ttl_seconds if timeout is None else timeout
-    stored = site.do(what, lambda: menus.store(user_id, menu_type, menu, now=now, ttl_seconds=ttl_seconds))
+    now, what = time.time(), _named(user_id, menu_type)
+    record = menu_record(user_id, menu_type, menu, now=now)
+    ttl_seconds = site.attempt(
+        what, lambda: as_seconds(site.settings.menu_ttl_seconds if timeout is None else timeout), None
+    )
+    if ttl_seconds is None:
+        return False
+
+    def store() -> None:
+        with writing("menu_data", menu):
+            site.clients.menus.store(user_id, menu_type, menu, now=now, ttl_seconds=ttl_seconds)
+
+    def keep() -> None:
+        with writing("menu_data", menu):
+            site.local_menus.keep(user_id, menu_type, record, ttl_seconds=ttl_seconds)
+
+    stored = site.do(what, store)
     if not stored and site.outage.now is not None:
-        record, keep = menu_record(user_id, menu_type, menu, now=now), site.local_menus.keep
-        site.attempt(what, lambda: keep(user_id, menu_type, record, ttl_seconds=ttl_seconds), None)
+        site.attempt(what, keep, None)
     return stored
 
 

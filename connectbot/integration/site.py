@@ -58,11 +58,14 @@ class Site:
         self.outage = Outage(self._recover)
         self.outbox = self._open_outbox() if settings.spool else None
 
-    def ask(self, what: str, work: Callable[[], T], default: D) -> T | D:
-        """What ``work`` answers, which needs Redis; ``default`` when it fails. ``what`` names it in the log."""
+    def ask(self, what: str, work: Callable[[], T], default: D, *, writes: bool = False) -> T | D:
+        """What ``work`` answers, which needs Redis; ``default`` when it fails. ``what`` names it in the log.
+
+        ``writes`` tells whether it does more than read.
+        """
 
         def guarded() -> T:
-            with self.outage.guarding():
+            with self.outage.guarding(writes=writes):
                 return work()
 
         return self.attempt(what, guarded, default)
@@ -78,13 +81,13 @@ class Site:
             return default
 
     def do(self, what: str, work: Callable[[], object]) -> bool:
-        """Whether ``work``, which needs Redis, is done. ``what`` names it in the log."""
+        """Whether ``work``, which writes to Redis, is done. ``what`` names it in the log."""
 
         def done() -> bool:
             work()
             return True
 
-        return self.ask(what, done, False)
+        return self.ask(what, done, False, writes=True)
 
     def publish(self, what: str, make: Callable[[Keys], Event]) -> bool:
         """Publish the event that ``make`` makes. Answers whether it is in the stream, or kept in the spool."""
@@ -166,14 +169,17 @@ class Site:
 
     def _recover(self) -> bool:
         """What the thread of the outage does again and again, until it answers True."""
-        if self.outage.now is not None:
+        was_read = self.outage.reads
+        if not was_read:
             # Where one connection was half-open, the others most likely are, too.
-            self.clients.stream.distrust_connections()
-            self._patient.connection_pool.disconnect(inuse_connections=False)
+            self._distrust_connections()
         try:
             # Reading may still work where writing does not: only a write tells.
             with translated_errors():
                 self._patient.set(self.settings.keys.probe, 1, px=_PROBE_MS)
+            if was_read and self.outage.now is not None:
+                # A master that was replaced refuses to write: others read from it until now, and none may stay there.
+                self._distrust_connections()
             self.outage.end()
             self.local_menus.clear()
             return self.outbox is None or self.outbox.drain()
@@ -182,6 +188,10 @@ class Site:
                 with suppress(SpoolUnusable):  # whoever wants to write into it is told
                     self.outbox.sync()
             raise
+
+    def _distrust_connections(self) -> None:
+        self.clients.stream.distrust_connections()
+        self._patient.connection_pool.disconnect(inuse_connections=False)
 
 
 class SiteSource:

@@ -6,6 +6,7 @@ import time
 from typing import Any, Final
 
 from connectbot.cache_keys import temp_key, user_namespace
+from connectbot.integration.arguments import as_seconds, writing
 from connectbot.integration.component import Component
 from connectbot.integration.site import Site
 from connectbot.redis_client import Command
@@ -45,9 +46,10 @@ class TempDataManager(Component):
     def store_temp_data(cls, key: str, data: object, timeout: float | None = None, namespace: str = "default") -> bool:
         """Keep ``data`` for ``timeout`` seconds (unset: TEMP_DATA_TTL_SECONDS)."""
         site, now = cls.site(), time.time()
+        ttl_seconds = site.settings.temp_data_ttl_seconds if timeout is None else timeout
         return site.send(
             _named(namespace, key),
-            lambda: site.clients.temp_data.storing(namespace, key, data, ttl_seconds=timeout, now=now),
+            lambda: _storing(site, namespace, key, data, ttl_seconds=as_seconds(ttl_seconds), now=now),
             ref=_ref(site, namespace, key),
         )
 
@@ -74,9 +76,14 @@ class TempDataManager(Component):
         """Let data live ``timeout`` seconds from now, without rewriting it. Answers whether there is any."""
         site, now, what = cls.site(), time.time(), _named(namespace, key)
         temp_data, ref = site.clients.temp_data, _ref(site, namespace, key)
+        ttl_seconds = site.attempt(what, lambda: as_seconds(timeout), None)
+        if ttl_seconds is None:
+            return False
         if waiting := site.waiting(ref):
-            return _is_there(waiting[0]) and site.send(what, lambda: _extended(waiting, timeout, now=now), ref=ref)
-        return site.ask(what, lambda: temp_data.extend(namespace, key, ttl_seconds=timeout, now=now), False)
+            return _is_there(waiting[0]) and site.send(what, lambda: _extended(waiting, ttl_seconds, now=now), ref=ref)
+        return site.ask(
+            what, lambda: temp_data.extend(namespace, key, ttl_seconds=ttl_seconds, now=now), False, writes=True
+        )
 
     @classmethod
     def get_keys(cls, namespace: str = "default", starting: str = "") -> list[str]:
@@ -113,7 +120,7 @@ class UserTempDataManager:
     def clear_all_form_data(self) -> bool:
         """Forget every step. Answers whether all are gone: those that v21 wrote cannot be found while Redis is away."""
         cleared = [self.delete_data(key) for key in self._temp_data.get_keys(self.namespace, _form(""))]
-        return all(cleared) and self._temp_data.site().outage.now is None
+        return all(cleared) and self._temp_data.site().outage.reads
 
     def store_conversation_state(self, state: object, timeout: float = CONVERSATION_SECONDS) -> bool:
         """Keep where the conversation stands."""
@@ -231,6 +238,13 @@ def _named(namespace: str, key: str) -> str:
 
 def _ref(site: Site, namespace: str, key: str) -> str:
     return site.settings.cache_keys.physical(temp_key(namespace, key))
+
+
+def _storing(
+    site: Site, namespace: str, key: str, data: object, *, ttl_seconds: float, now: float
+) -> tuple[Command, ...]:
+    with writing("data", data):
+        return site.clients.temp_data.storing(namespace, key, data, ttl_seconds=ttl_seconds, now=now)
 
 
 def _is_there(command: Command) -> bool:

@@ -32,8 +32,8 @@ class Employee(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class MatchingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A wish that people be paired.
 
-    ``users`` says who, and ``employees`` what is known of them; without ``employees``, the service fetches that
-    itself. Without ``users``, everybody in ``employees`` is meant.
+    ``users`` says who, and ``employees`` what is known of them: of the others the service is told the id only. Where
+    nothing is known of any, it fetches that itself. Without ``users``, everybody in ``employees`` is meant.
     """
 
     request_id: str
@@ -49,9 +49,11 @@ class MatchingRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def known_people(self) -> tuple[Employee, ...]:
-        """What is known of those who are to be paired."""
-        asked = frozenset(self.people)
-        return tuple({employee.id: employee for employee in self.employees or () if employee.id in asked}.values())
+        """Those who are to be paired, with what is known of each; nobody where nothing is known of any."""
+        asked = dict.fromkeys(self.people)
+        known = {employee.id: employee for employee in self.employees or () if employee.id in asked}
+        unknown = (Employee(id=one) for one in asked if one not in known)
+        return (*known.values(), *unknown) if known else ()
 
 
 class Pair(msgspec.Struct, frozen=True):

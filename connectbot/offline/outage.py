@@ -1,6 +1,7 @@
 """Redis is away: noticed once, by the first call that fails; from then on nobody waits for it in vain.
 
-While it is away, calls fail at once. One thread alone looks whether it is back.
+While it is away, calls fail at once; while it only refuses to write, such as with a full disk, those that write.
+One thread alone looks whether it is back.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from typing import Final
 
@@ -24,10 +25,14 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """One time in which Redis was away; ``began_at`` is in epoch seconds, ``seconds`` None while it lasts."""
+    """One time in which Redis was away; ``began_at`` is in epoch seconds, ``seconds`` None while it lasts.
+
+    ``refuses_writes`` tells that what only reads is answered.
+    """
 
     cause: str
     began_at: float
+    refuses_writes: bool = False
     seconds: float | None = None
 
 
@@ -58,25 +63,40 @@ class Outage:
         """The last time that Redis was away and came back."""
         return self._last
 
+    @property
+    def reads(self) -> bool:
+        """Whether what only reads is answered."""
+        now = self._now
+        return now is None or now.refuses_writes
+
     @contextmanager
-    def guarding(self) -> Iterator[None]:
-        """Around what needs Redis: raises `RedisUnavailable` at once while it is away, and notices when it goes."""
+    def guarding(self, *, writes: bool = True) -> Iterator[None]:
+        """Around what needs Redis: raises `RedisUnavailable` at once while it is away, and notices when it goes.
+
+        ``writes`` tells whether it does more than read.
+        """
         if (now := self._now) is not None:
             if self._thread is None:
                 self.look_after()  # there was no room for a thread when Redis went
-            raise RedisUnavailable(now.cause)
+            if writes or not now.refuses_writes:
+                raise RedisUnavailable(now.cause, refuses_writes=now.refuses_writes)
         try:
             yield
         except RedisUnavailable as error:
-            self.begin(str(error))
+            self.begin(error)
             raise
 
-    def begin(self, cause: str) -> None:
-        """Redis is away, as somebody has just seen."""
+    def begin(self, error: RedisUnavailable) -> None:
+        """Redis is away, or away in another way, as somebody has just seen."""
         with self._lock:
-            if self._now is None:
-                self._now, self._began = Absence(cause, time.time()), time.monotonic()
-                _logger.warning("going on without Redis until it is back: %s", cause)
+            now = self._now
+            if now is None or now.refuses_writes != error.refuses_writes:
+                if now is None:
+                    self._began = time.monotonic()
+                began_at = time.time() if now is None else now.began_at
+                self._now = Absence(str(error), began_at, refuses_writes=error.refuses_writes)
+                what = "writing to Redis until it takes that" if error.refuses_writes else "Redis until it is back"
+                _logger.warning("going on without %s: %s", what, error)
         self.look_after()
 
     def end(self) -> None:
@@ -84,7 +104,7 @@ class Outage:
         with self._lock:
             if self._now is not None:
                 seconds = time.monotonic() - self._began
-                self._last, self._now = Absence(self._now.cause, self._now.began_at, seconds), None
+                self._last, self._now = replace(self._now, seconds=seconds), None
                 _logger.info("Redis is back after %.1f s", seconds)
 
     def look_after(self) -> None:
@@ -127,7 +147,7 @@ class Outage:
         try:
             return self._recover()
         except RedisUnavailable as error:
-            self.begin(str(error))
+            self.begin(error)
         except Exception:  # the thread must go on: nobody else would see that Redis is back
             _logger.exception("looking after Redis failed; it is tried again")
         return False

@@ -20,7 +20,7 @@ from connectbot.errors import BacklogFull, Fault, RedisUnavailable, SpoolUnusabl
 from connectbot.keys import Keys
 from connectbot.offline.outage import Outage
 from connectbot.offline.spool import Parcel, Spool, Spooled
-from connectbot.redis_client import Command, RedisClient, translated_errors
+from connectbot.redis_client import Command, RedisClient, cannot_serve, translated_errors
 from connectbot.scripts import text_of
 
 PARCELS_AT_ONCE: Final = 500
@@ -64,12 +64,12 @@ class Delivery:
             last, said = self._script(keys=[self._keys.events, self._keys.spool(self._spool_id)], args=words)
         if last == -1:
             raise BacklogFull(
-                f"the stream {self._keys.events} is full ({self._room} entries): start workers for the lanes that lag, "
-                "or raise CONNECTBOT_MAX_BACKLOG"
+                f"the stream {self._keys.events} is full ({self._room} entries): `connectbot check` says who lags; start "
+                "workers for a lane that does, or raise CONNECTBOT_MAX_BACKLOG"
             )
         refused = said.decode("utf-8", "replace")
         if _CANNOT_SERVE.search(refused):
-            raise RedisUnavailable(f"Redis cannot serve this now: {refused}")
+            raise cannot_serve(redis.ResponseError(refused))
         return int(last), refused
 
     def _entries_in(self, spooled: Sequence[Spooled]) -> int:

@@ -15,7 +15,7 @@ from connectbot.errors import RedisUnavailable
 from connectbot.redis_client import RedisClient, connect, translated_errors
 from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
-from connectbot.watching.figures import LaneFigures, read_figures
+from connectbot.watching.figures import Figures, LaneFigures, furthest_behind, read_figures
 from connectbot.watching.lane_problems import (
     GROWING_FROM,
     beat_problems,
@@ -25,7 +25,7 @@ from connectbot.watching.lane_problems import (
     process_problems,
 )
 from connectbot.watching.processes import Processes
-from connectbot.watching.redis_problems import TAKES_NO_WRITES, Problem, redis_problems
+from connectbot.watching.redis_problems import FULL_SHARE, TAKES_NO_WRITES, Problem, redis_problems
 
 ANSWER_SECONDS: Final = 2.0
 """A Redis that takes longer to answer hangs."""
@@ -70,6 +70,7 @@ class Diagnosis:
         for lane in figures.lanes:
             yield from lane_problems(lane, self._settings, seen)
             yield from self._growth(client, lane)
+        yield from self._fullness(client, figures)
         yield from process_problems(figures, seen)
         yield from beat_problems(figures, seen)
         yield from other_problems(figures)
@@ -99,6 +100,21 @@ class Diagnosis:
                 f"The backlog of lane {lane.lane} grows: {events(later.backlog)} waiting, "
                 f"{later.backlog - lane.backlog:,} more than a second before.",
                 f"Start more workers for the lane (celery -A worker worker -Q {lane.lane}).",
+            )
+
+    def _fullness(self, client: RedisClient, figures: Figures) -> Iterator[Problem]:
+        """Publishing may fail for a group of somebody else's, too: the stream keeps what any group still needs."""
+        settings = self._settings
+        if figures.entries - settings.stream_keep < settings.max_backlog * FULL_SHARE:
+            return
+        group = furthest_behind(client, settings.keys, self._lanes)
+        if group is not None and group not in self._lanes:  # of a lane its backlog tells
+            yield Problem(
+                "stream_full",
+                f"The stream {settings.keys.events} holds {figures.entries:,} entries, at {settings.room:,} publishing "
+                f"fails, and the consumer group {group}, which is no lane, has not finished with the oldest.",
+                "Have whoever reads in that group go on, and acknowledge; if nobody does any more, remove it: "
+                f"XGROUP DESTROY {settings.keys.events} {group}.",
             )
 
 

@@ -76,6 +76,22 @@ def read_figures(client: RedisClient, keys: Keys, lanes: Sequence[str]) -> Figur
     return _Reading(client, keys, lanes).read()
 
 
+def furthest_behind(client: RedisClient, keys: Keys, lanes: Sequence[str]) -> str | None:
+    """The consumer group that needs the oldest entry of the stream (lua/trim.lua), rather a lane; None without any.
+
+    What it costs grows with groups and their consumers only. Raises `RedisUnavailable`.
+    """
+    with translated_errors():
+        groups = client.xinfo_groups(keys.events)
+        needs = {group["name"].decode("utf-8", "replace"): _needs_from(client, keys.events, group) for group in groups}
+    return min(needs, key=lambda name: (needs[name], name not in lanes), default=None)
+
+
+def _needs_from(client: RedisClient, stream: str, group: Mapping[str, Any]) -> tuple[int, ...]:
+    oldest = client.xpending(stream, group["name"])["min"] if group["pending"] else None
+    return tuple(map(int, (oldest or group["last-delivered-id"]).split(b"-")))
+
+
 class _Reading:
     """One reading. Redis' replies are kept in the order in which they were asked for, a list a lane."""
 

@@ -319,6 +319,28 @@ def test_a_setting_that_cannot_be_used_is_one_sentence(site: Site) -> None:
     assert done.stderr.startswith("CommandError: CONNECTBOT_MAX_BACKLOG must be a number")
 
 
+def test_what_a_test_overrides_holds_for_the_facade(site: Site, client: RedisClient) -> None:
+    site.shell("""
+from django.conf import settings
+from django.core.cache import cache
+from django.test import override_settings
+from employees.redis_integration import redis_integration
+
+menus = redis_integration.menu_cache
+own = {**settings.CACHES["default"], "KEY_PREFIX": "connectbot"}
+assert menus.set_user_menu(1, {"a": 1})
+with override_settings(CACHES={"default": own}):
+    assert menus.set_user_menu(2, {"a": 1})
+    assert cache.get("menu:user:2:main") is not None
+    with override_settings(REDIS_URL="redis://127.0.0.1:1/0"):
+        assert redis_integration.health_check()["redis"]["ok"] is False
+    assert redis_integration.health_check()["redis"]["ok"] is True
+assert menus.get_user_menu(2) is None
+assert menus.get_user_menu(1) is not None
+""")
+    assert sorted(client.keys("*menu:user*")) == [b":1:menu:user:1:main", b"connectbot:1:menu:user:2:main"]
+
+
 # --- the site itself --------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ MALFORMED: dict[str, dict[str, bytes]] = {
     "no type": {"event": text(1, type=...)},
     "type is a number": {"event": text(1, type=7)},
     "no data": {"event": text(1, data=...)},
-    "user id is text": {"event": text(1, data={"user": {"id": "7"}})},
+    "user id is a name": {"event": text(1, data={"user": {"id": "me"}})},
     "user id is true": {"event": text(1, data={"user": {"id": True}})},
     "user id of 100 digits": {"event": text(1, data={"user": {"id": 10**100}})},
     "role is a list": {"event": text(1, data={"user": {"id": 1, "role": ["admin"]}})},
@@ -47,6 +47,7 @@ MALFORMED: dict[str, dict[str, bytes]] = {
 HARMLESS: dict[str, dict[str, bytes]] = {
     "unknown field": {"event": text(101, surprise={"a": 1})},
     "user id only outside of data": {"event": text(102, data={})},
+    "user id is text": {"event": text(1, data={"user": {"id": "106"}})},
     "no timestamp, channel, source": {"event": text(103, timestamp=..., channel=..., source=...)},
     "attempts is nonsense": {"event": text(104), "attempts": b"many"},
     "origin is nonsense": {"event": text(105), "origin": b"long ago"},
@@ -60,7 +61,7 @@ def test_bad_events_die_with_a_reason_and_good_ones_live(ours: Clients, worker: 
         expected.add(next(good))
         ours.redis.xadd("connectbot:events", {"event": text(max(expected))})
         ours.redis.xadd("connectbot:events", fields)
-    expected |= {101, 102, 103, 104, 105}
+    expected |= {101, 102, 103, 104, 105, 106}
     ours.redis.xadd("connectbot:events", {"event": text(1, type="coffee.spilled")})
     ours.redis.xadd("connectbot:events", {"event": text(1, type="user.action.waved")})
     ours.redis.xadd("connectbot:events", {"event": text(1), "type": "user.created", "lane": "Default"})

@@ -96,6 +96,25 @@ def test_v21_events_have_their_effect_once_however_many_workers_listen(
     assert count(ours, "bridge_events") == 101
 
 
+def test_ids_that_v21_passed_on_as_text_and_no_data_have_their_effect(
+    ours: Clients, settings: Settings, tmp_path: Path
+) -> None:
+    with Worker(settings, tmp_path, lanes=["default"]) as worker:
+        worker.wait_ready()
+        wait_until(lambda: ours.redis.publish("connectbot:global", "probe"), deadline_seconds=20, what="a bridge")
+        user = {"id": "7", "role": "admin"}
+        ours.redis.publish("connectbot:user:7", v21_text("a", user_id="7", data={"user": user}))  # type: ignore[arg-type]
+        ours.redis.publish("connectbot:user:8", v21_text("b", 8, data=None))
+        wait_until(lambda: len(ours.users.look_up([7, 8])) == 2, deadline_seconds=20, what="both users")
+        ours.menus.delete(7, "main")
+        cleared = {"cache_type": "menu", "user_id": "7"}
+        ours.redis.publish("connectbot:global", v21_text("c", type="system.cache_cleared", data=cleared))
+        wait_until(lambda: ours.menus.get(7, "main"), deadline_seconds=20, what="the menu that was cleared")
+    assert ours.users.look_up([7])[7].role == "admin"
+    assert ours.redis.xlen(ours.settings.keys.dead) == 0
+    assert count(ours, "bridge_events") == 3
+
+
 def test_every_channel_of_v21_is_heard_and_others_are_not(ours: Clients) -> None:
     with bridging(ours):
         for channel in ("connectbot:user:7", "connectbot:global", "connectbot:service:matching"):

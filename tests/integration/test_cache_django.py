@@ -36,7 +36,8 @@ numbers = st.integers() | st.integers(-(10**300), 10**300) | st.floats(allow_nan
 scalars = st.none() | st.booleans() | numbers | text
 nested = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(text, inner), max_leaves=40)
 json_values = nested | big_text | noise.map(bytes.hex)
-plain_values = json_values | noise | st.tuples(scalars, scalars) | st.sets(st.integers()) | st.datetimes()
+times = st.datetimes(timezones=st.none() | st.timezones())
+plain_values = json_values | noise | st.tuples(scalars, scalars) | st.sets(st.integers()) | times
 VALUES = {"pickle": plain_values, "json": json_values}
 
 

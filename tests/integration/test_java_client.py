@@ -25,7 +25,10 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 FOUR = MatchingRequest(
     request_id="r-1",
     users=(1, 2, 3, 4, 5),
-    employees=tuple(Employee(id=id_, department="AB"[id_ % 2]) for id_ in (1, 2, 3, 4)),
+    employees=(
+        *(Employee(id=id_, department="AB"[id_ % 2]) for id_ in (1, 2, 3, 4)),
+        Employee(id=5, excluded_partners=(1, 2, 3, 4)),
+    ),
 )
 Clients = Callable[..., JavaService]
 
@@ -146,6 +149,13 @@ def test_employees_are_sent_where_they_are_known(service: MatchingService, clien
         "traceparent": TRACEPARENT,
         "authorization": "Service",
     }
+
+
+def test_nobody_is_left_out_of_whom_nothing_is_known(service: MatchingService, clients: Clients) -> None:
+    request = MatchingRequest(request_id="r-1", users=(1, 2, 3, 4), employees=(Employee(id=1), Employee(id=2)))
+    result = clients(service.url).match(request, idempotency_key="k")
+    assert sorted(one for pair in result.pairs for one in pair) == [1, 2, 3, 4]
+    assert result.unmatched == ()
 
 
 @pytest.mark.parametrize("employees", [None, (), (Employee(id=9),)])

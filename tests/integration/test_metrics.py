@@ -33,6 +33,7 @@ from worker.pulse import Pulses
 MARKER = "secret-marker"
 ALERTS = YAML(typ="safe").load(ROOT / "deploy" / "alerts.yml")
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana-dashboard.json").read_text())
+SILENT = 'up{job="connectbot"} == 0'
 NAME = re.compile(r"\b(?:connectbot|celery|process)_[a-z0-9_]+")
 LABELS = re.compile(r"\bby \(([a-z_, ]+)\)")
 
@@ -122,6 +123,8 @@ def _figures_are_right(ours: Clients) -> None:
 def _deploy_names_what_there_is(ours: Clients) -> None:
     families = {family.name: family for family in text_string_to_metric_families(page(ours))}
     for expression in expressions():
+        if expression == SILENT:
+            continue  # of Prometheus itself
         names = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in NAME.findall(expression)}
         assert names, expression
         assert names <= set(families), expression
@@ -190,7 +193,12 @@ def test_every_alert_says_what_to_do() -> None:
     for group in ALERTS["groups"]:
         for rule in group["rules"]:
             assert set(rule["annotations"]) == {"summary", "description"}, rule["alert"]
-            assert rule["labels"]["severity"] in ("warning", "critical"), rule["alert"]
+            assert rule["labels"]["severity"] in ("info", "warning", "critical"), rule["alert"]
+
+
+def test_the_job_is_called_as_the_alerts_expect_it() -> None:
+    assert SILENT in expressions()
+    assert "\n  - job_name: connectbot " in (ROOT / "docs" / "production.md").read_text()
 
 
 def test_alerts_see_a_first_failure_and_end_after_a_flush() -> None:
@@ -201,6 +209,16 @@ def test_alerts_see_a_first_failure_and_end_after_a_flush() -> None:
         'unless max by (problem) (connectbot_redis_problem{problem="was_flushed"} offset'
         in (expressions["ConnectBotRedisAtRisk"])
     )
+
+
+def test_what_is_parked_by_hand_is_no_outage() -> None:
+    states = {
+        rule["alert"]: re.findall(r'connectbot_java_breaker_state\{state="(\w+)"\}', rule["expr"])
+        for group in ALERTS["groups"]
+        for rule in group["rules"]
+        if "breaker" in rule["expr"]
+    }
+    assert states == {"ConnectBotJavaBreakerOpen": ["open"], "ConnectBotJavaParkedByHand": ["forced_open"]}
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from connectbot.embedded import EmbeddedRedis
+from connectbot.embedded import HOST, EmbeddedRedis
 from connectbot.integration import RedisIntegration
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
@@ -168,6 +168,115 @@ def test_a_redis_that_is_full_is_away_until_it_has_room(
         client.config_set("maxmemory", "0")
     until_sent(facade)
     assert numbers(client) == [1]
+
+
+# --- a Redis that only refuses to write ---------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["maxmemory", "min-replicas-to-write", "replica"])
+def refuse_writes(request: pytest.FixtureRequest, client: RedisClient) -> Iterator[Callable[[bool], None]]:
+    """Has Redis refuse all writes (OOM, NOREPLICAS, READONLY), and no longer."""
+
+    def switch(refuse: bool) -> None:
+        if request.param == "replica":
+            client.replicaof(*((HOST, 1) if refuse else ("NO", "ONE")))
+        else:
+            client.config_set(request.param, int(refuse))
+
+    yield switch
+    switch(False)
+
+
+def until_written(facade: RedisIntegration) -> None:
+    wait_until(lambda: facade._site().outage.now is None, deadline_seconds=20, what="Redis to take writes")
+
+
+def test_a_redis_that_refuses_to_write_is_read_all_the_same(
+    bare: RedisIntegration,
+    refuse_writes: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    manager = bare.get_user_manager(7)
+    assert manager.store_conversation_state({"step": 3}) is True
+    bare.menu_builder.build_main_menu(7, "admin")
+    refuse_writes(True)
+    assert publish(bare, 1) is False
+    outage = bare.health_check()["outage"]["now"]
+    assert outage["refuses_writes"] is True
+    monkeypatch.setattr(bare._site().clients.menus, "store", None)  # asking it again would be a complaint in the log
+    for _ in range(2):
+        assert manager.get_conversation_state() == {"step": 3}
+        assert bare.menu_builder.build_main_menu(7)["role"] == "admin"
+        assert bare.menu_cache.get_cached_users() == [7]
+        assert bare.get_cache_stats()["status"] == "available"
+        assert manager.store_conversation_state({"step": 4}) is False
+        assert bare.menu_cache.set_user_menu(7, {}, "admin") is False
+        assert manager.extend_data("conversation_state", 60) is False
+    assert bare.health_check()["status"] == "degraded"
+    assert bare.health_check()["outage"]["now"] == outage
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    refuse_writes(False)
+    until_written(bare)
+    assert manager.store_conversation_state({"step": 4}) is True
+
+
+def test_a_menu_that_redis_does_not_take_is_answered_before_the_one_that_it_has(
+    bare: RedisIntegration, refuse_writes: Callable[[bool], None]
+) -> None:
+    bare.menu_cache.set_user_menu(7, {"old": 1})
+    refuse_writes(True)
+    assert bare.menu_cache.set_user_menu(7, {"new": 1}) is False
+    assert (bare.menu_cache.get_user_menu(7) or {})["data"] == {"new": 1}
+    refuse_writes(False)
+    until_written(bare)
+    assert (bare.menu_cache.get_user_menu(7) or {})["data"] == {"old": 1}
+
+
+def test_with_a_spool_forms_are_stored_and_cleared_while_redis_refuses_to_write(
+    facade: RedisIntegration, refuse_writes: Callable[[bool], None]
+) -> None:
+    manager = facade.get_user_manager(7)
+    manager.store_form_data("1", "there")
+    refuse_writes(True)
+    assert manager.store_form_data("2", "waiting") is True
+    assert [manager.get_form_data(step) for step in ("1", "2")] == ["there", "waiting"]
+    assert manager.clear_all_form_data() is True
+    assert [manager.get_form_data(step) for step in ("1", "2")] == [None, None]
+    refuse_writes(False)
+    until_sent(facade)
+    assert [manager.get_form_data(step) for step in ("1", "2")] == [None, None]
+
+
+def test_no_connection_that_was_read_from_stays_with_a_server_that_refused(
+    bare: RedisIntegration, refuse_writes: Callable[[bool], None]
+) -> None:
+    """Behind sentinels it may be a master that was replaced."""
+    refuse_writes(True)
+    assert publish(bare, 1) is False
+    pool = bare._site().clients.redis.connection_pool
+    connections = [pool.get_connection() for _ in range(3)]
+    for connection in connections:
+        pool.release(connection)
+    assert bare.temp_data.get_temp_data("k", "default") == "default"
+    refuse_writes(False)
+    until_written(bare)
+    assert not any(connection.is_connected for connection in connections)
+
+
+def test_a_redis_that_refused_to_write_may_go_altogether_and_come_back(
+    bare: RedisIntegration, client: RedisClient, embedded_redis: EmbeddedRedis
+) -> None:
+    client.config_set("maxmemory", "1")
+    assert publish(bare, 1) is False
+    embedded_redis.kill()
+    assert bare.temp_data.get_temp_data("k", "default") == "default"
+    absence = bare.health_check()["outage"]["now"]
+    assert absence["refuses_writes"] is False
+    assert "maxmemory" not in absence["cause"]
+    embedded_redis.start()
+    until_written(bare)
+    assert publish(bare, 2) is True
 
 
 # --- the spool ----------------------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ def test_no_data_is_published_as_none_and_what_is_no_data_is_answered_false(
     assert ours.publisher.publish_microservice_event("matching", "test.event", None) is True
     assert ours.publisher.publish_global_event("test.event", no_data) is False
     assert ours.redis.xlen(ours.settings.keys.events) == 3
-    assert "(test.event) was not published: TypeError" in caplog.text
+    assert "(test.event) was not published: data must be a dict, and is of type" in caplog.text
 
 
 def test_traced_events_are_published_in_parts_too(ours: Clients) -> None:

@@ -55,7 +55,8 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[Worker]:
 
 
 def test_a_caller_gets_the_typed_result(worker: Worker, service: MatchingService) -> None:
-    people = [Employee(id=1, department="a"), {"id": 2, "department": "b", "name": "N. N."}]
+    alone = {"id": 3, "excluded_partners": [1, 2]}
+    people = [Employee(id=1, department="a"), {"id": 2, "department": "b", "name": "N. N."}, alone]
     result = request_matching([1, 2, 3], employees=people, wait=10)
     assert [set(pair) for pair in result.pairs] == [{1, 2}]
     assert (result.unmatched, result.algorithm) == ((3,), "cross_department")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import pickle
 import time
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -49,6 +52,57 @@ def test_the_record_is_v21s(ours: Clients) -> None:
     record = json.loads(_raw(ours, "sessions", "t"))
     assert record["serialized"] is False
     assert pickle.loads(bytes.fromhex(record["data"])) == 5
+
+
+class Step(enum.StrEnum):
+    NAME = "name"
+
+    def __str__(self) -> str:
+        return "not the value"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+    def __int__(self) -> int:
+        return 99
+
+
+class Share(float, enum.Enum):
+    HALF = 0.5
+
+
+class Safe(str):
+    """Such as Django's."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("member", [Step.NAME, Level.HIGH, Share.HALF, Safe("<b>")])
+def test_a_value_of_a_type_of_its_own_is_kept_as_the_plain_one(ours: Clients, member: Any) -> None:
+    for data in (member, {"at": member, "all": [member]}):
+        ours.temp_data.store("default", "k", data, now=time.time())
+        read = ours.temp_data.get("default", "k")
+        assert read == data
+        plain = read["at"] if isinstance(read, dict) else read
+        assert type(plain) in (str, int, float)
+    ours.temp_data.store("default", "k", member, now=time.time())
+    in_v21 = pickle.loads(bytes.fromhex(json.loads(_raw(ours, "default", "k"))["data"]))
+    assert (type(in_v21), in_v21) == (type(plain), member)
+
+
+@dataclass
+class Photo:
+    content: bytes
+
+
+@pytest.mark.parametrize("binary", [b"ab", bytearray(b"ab"), memoryview(b"ab"), {b"ab"}, Photo(b"ab")])
+def test_bytes_in_a_container_are_refused_not_made_another_text(ours: Clients, binary: object) -> None:
+    with pytest.raises(UnreadableValue, match=r"no form for (bytes|bytearray|memoryview)"):
+        ours.temp_data.store("default", "k", {"photo": [binary]}, now=time.time())
+    assert not ours.redis.keys("*temp*")
+    ours.temp_data.store("default", "k", b"ab", now=time.time())
+    assert ours.temp_data.get("default", "k") == b"ab"
 
 
 def _raw(ours: Clients, namespace: str, key: str) -> str:

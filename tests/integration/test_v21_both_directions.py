@@ -10,7 +10,7 @@ import pickle
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
@@ -28,6 +28,9 @@ pytest.importorskip("django_redis", reason="needs the extra `django`")
 
 from django.conf import settings as django_settings
 from django.core.cache import CacheHandler
+from django.db.models import TextChoices
+from django.utils import timezone
+from django.utils.safestring import mark_safe
 
 PREFIXES = ("", "connectbot")  # the summary's snippet and the deployed site (contract v21)
 SERIALIZERS = ("pickle", "json")
@@ -47,7 +50,8 @@ containers = (
     | st.lists(nested, max_size=5)
     | st.tuples(nested, nested)
 )
-others = scalars | text | big_text | noise | st.datetimes() | st.uuids() | st.sets(st.integers())
+times = st.datetimes(timezones=st.none() | st.timezones())
+others = scalars | text | big_text | noise | times | st.uuids() | st.sets(st.integers())
 keys = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
 
 
@@ -129,6 +133,17 @@ def test_temporary_data(both: Both, key: str, data: Any) -> None:
     assert both.v21.get_temp_data("user_7", key) == expected
 
 
+class Step(TextChoices):
+    NAME = "name", "Имя"
+
+
+@pytest.mark.parametrize("state", [Step.NAME, mark_safe("<b>name</b>")])
+def test_what_django_makes_of_text_is_a_state_of_a_conversation(both: Both, state: str) -> None:
+    assert both.ours.get_user_manager(7).store_conversation_state(state) is True
+    assert both.ours.get_user_manager(7).get_conversation_state() == state
+    assert both.v21.get_temp_data("user_7", "conversation_state") == state
+
+
 @together
 @given(user_id=st.integers(-(2**63), 2**63 - 1), menu=st.dictionaries(text, nested | big_text, max_size=4))
 def test_menus(both: Both, user_id: int, menu: dict[str, Any]) -> None:
@@ -160,6 +175,16 @@ def test_the_old_managers_values(both: Both, value: Any) -> None:
         both.v21.cache.delete(key)
         assert write(7, value) is True
         assert both.v21.cache.get(key, "missing") == value
+
+
+def test_the_sites_local_time_comes_back(both: Both) -> None:
+    with timezone.override("Europe/Moscow"):
+        now = timezone.localtime(datetime.now(UTC))
+    assert RedisManager.set_employee_data(7, {"seen": now}) is True
+    in_json = both.serializer == "json"
+    assert RedisManager.get_employee_data(7) == {"seen": now.isoformat() if in_json else now}
+    assert both.ours.get_user_manager(7).store_data("seen", now) is True
+    assert both.v21.get_temp_data("user_7", "seen") == both.ours.get_user_manager(7).get_data("seen") == now
 
 
 def test_a_mebibyte_and_nothing(both: Both) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from socket import SocketKind
 from typing import Any
 from uuid import UUID
@@ -311,14 +313,82 @@ def test_sessions_activities_and_quick_data(cache: Cache) -> None:
     assert v21.get_quick_data("q") == 5
 
 
+NO_SECONDS = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: v21.EventPublisher.publish_user_event(7, "a.b", ["secret"]),
+            "data must be a dict, and is of type list",
+        ),
+        (lambda: v21.EventPublisher.publish_global_event("a.b", "secret"), "data must be a dict, and is of type str"),
+        (
+            lambda: v21.EventPublisher.publish_user_event(7, None, {}),
+            "event_type must be text, and is of type NoneType",
+        ),
+        (lambda: v21.EventPublisher.publish_global_event(5, {}), "event_type must be text, and is of type int"),
+        (lambda: v21.EventPublisher.publish_user_event(7, {"secret": 1}, "a.b"), "event_type must be text, and is of"),
+        (lambda: v21.EventPublisher.publish_microservice_event("m", "", {}), "event_type must be text, and is empty"),
+        (lambda: v21.publish_user_created(7, ["secret"]), "user_data must be a dict, and is of type list"),
+        (lambda: v21.publish_activity_scheduled(7, "secret"), "activity_data must be a dict, and is of type str"),
+        (lambda: v21.publish_matching_request(None), "users must be a list of ids, and is of type NoneType"),
+        (lambda: v21.publish_matching_request("12"), "users must be a list of ids, and is of type str"),
+        (
+            lambda: TempDataManager.store_temp_data("k", {}, NO_SECONDS),
+            "timeout must be a number of seconds, and is of",
+        ),
+        (
+            lambda: TempDataManager.store_temp_data("k", {}, "300"),
+            "timeout must be a number of seconds, and is of type",
+        ),
+        (lambda: TempDataManager.store_temp_data("k", {}, math.nan), "timeout must be a number of seconds, and is nan"),
+        (lambda: TempDataManager.extend_timeout("k", None), "timeout must be a number of seconds, and is of type None"),
+        (
+            lambda: TempDataManager.store_temp_data("k", {("secret",): 1}),
+            "data (of type dict) cannot be kept: keys must",
+        ),
+        (
+            lambda: TempDataManager.store_temp_data("k", threading.Lock()),
+            "data (of type lock) cannot be kept: TypeError",
+        ),
+        (lambda: MenuCache.set_user_menu(7, {"a": Own()}), "menu_data (of type dict) cannot be kept"),
+        (lambda: MenuCache.set_user_menu(7, {}, "main", NO_SECONDS), "timeout must be a number of seconds, and is of"),
+    ],
+)
+@pytest.mark.parametrize("spooled", [False, True])
+def test_a_wrong_argument_is_named_with_its_type_and_not_shown(
+    call: Callable[[], bool],
+    said: str,
+    spooled: bool,
+    settings: Settings,
+    client: RedisClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if spooled:
+        monkeypatch.setattr(default_site, "_load", lambda: replace(settings, spool=str(tmp_path / "spool.db")))
+    assert call() is False
+    [record] = caplog.records
+    assert said in record.message
+    assert "secret" not in record.message
+    assert client.keys("*") == []
+
+
 class Own:
     """Not plain data."""
 
+    def __repr__(self) -> str:
+        return "secret"
+
 
 def test_what_could_not_be_read_back_is_not_stored(client: RedisClient, caplog: pytest.LogCaptureFixture) -> None:
-    for data in (Own(), lambda: None, {"a": Own()}, {(1, 2): 3}):
+    for data in (Own(), lambda: None, {"a": Own()}, {(1, 2): 3}, {"photo": b"ab"}):
         assert TempDataManager.store_temp_data("key", data) is False
     assert "temp:default:key" in caplog.text
+    assert "JSON has no form for bytes" in caplog.text
     assert client.keys("*temp*") == []
 
 
@@ -393,6 +463,23 @@ def test_a_result_is_cached_for_its_arguments() -> None:
     assert add(own) == [own, 1]
     assert add(own) == [own, 1], "cannot be told apart from others: never cached"
     assert len(calls) == 7
+
+
+def test_two_functions_of_one_prefix_keep_their_own_results(client: RedisClient) -> None:
+    @v21.cache_result(60, "employee")
+    def profile(user_id: int) -> str:
+        return f"profile of {user_id}"
+
+    @v21.cache_result(60, "employee")
+    def friends(user_id: int) -> list[int]:
+        return [user_id]
+
+    for _ in range(2):
+        assert profile(7) == "profile of 7"
+        assert friends(7) == [7]
+    assert len(client.keys(":1:result:employee:*")) == 2
+    assert redis_integration.clear_all_cache()
+    assert client.keys(":1:result:*") == []
 
 
 def test_a_result_of_a_coroutine_is_cached() -> None:

@@ -9,12 +9,14 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import redis
 
 from connectbot.complaints import MOST_REMEMBERED, Complaints
 from connectbot.errors import RedisUnavailable
 from connectbot.offline import outage as module
 from connectbot.offline.local_menus import LocalMenus
 from connectbot.offline.outage import Outage
+from connectbot.redis_client import translated_errors
 from tests.support import wait_until
 
 
@@ -24,6 +26,7 @@ class Redis:
     def __init__(self) -> None:
         self.away = True
         self.done = True
+        self.error = RedisUnavailable("refused")
         self.looks = 0
         self.at_once = 0
         self.most_at_once = 0
@@ -34,7 +37,7 @@ class Redis:
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             if self.away:
-                raise RedisUnavailable("refused")
+                raise self.error
             outage.end()
             return self.done
         finally:
@@ -58,10 +61,14 @@ def fail() -> None:
     raise RedisUnavailable("refused")
 
 
-def call(work: Callable[[], object]) -> bool:
+def fail_to_write() -> None:
+    raise RedisUnavailable("full", refuses_writes=True)
+
+
+def call(work: Callable[[], object], *, writes: bool = True) -> bool:
     """Whether ``work`` was tried at all."""
     tried = []
-    with suppress(RedisUnavailable), outage.guarding():
+    with suppress(RedisUnavailable), outage.guarding(writes=writes):
         tried.append(True)
         work()
     return bool(tried)
@@ -79,12 +86,47 @@ def test_after_the_first_failure_nobody_tries_until_redis_is_back(server: Redis)
     assert call(lambda: None)
 
 
+def test_while_redis_only_refuses_to_write_what_reads_is_tried(server: Redis) -> None:
+    server.error = RedisUnavailable("full", refuses_writes=True)
+    assert call(fail_to_write)
+    assert not call(fail_to_write)
+    assert call(lambda: None, writes=False)
+    assert outage.reads
+    server.error = RedisUnavailable("refused")
+    assert call(fail, writes=False)
+    assert not call(fail, writes=False)
+    assert not outage.reads
+    server.error = RedisUnavailable("full", refuses_writes=True)
+    wait_until(lambda: outage.reads, deadline_seconds=5, what="a Redis that is read again")
+    assert outage.now is not None
+    assert outage.now.cause == "full"
+    assert call(lambda: None, writes=False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "refuses_writes"),
+    [
+        ("READONLY You can't write against a read only replica.", True),
+        ("Error running script (call to f_8c): @user_script:5: @user_script: 5: -OOM command not allowed", True),
+        ("MISCONF Redis is configured to save RDB snapshots", True),
+        ("NOREPLICAS Not enough good replicas to write.", True),
+        ("MASTERDOWN Link with MASTER is down", False),
+        ("LOADING Redis is loading the dataset in memory", False),
+        ("BUSY Redis is busy running a script.", False),
+    ],
+)
+def test_who_cannot_serve_may_only_refuse_to_write(answer: str, refuses_writes: bool) -> None:
+    with pytest.raises(RedisUnavailable) as caught, translated_errors():
+        raise redis.ResponseError(answer)
+    assert caught.value.refuses_writes is refuses_writes
+
+
 def test_one_thread_looks_after_redis_however_many_saw_it_go(server: Redis) -> None:
     barrier = threading.Barrier(20)
 
     def see() -> None:
         barrier.wait()
-        outage.begin("refused")
+        outage.begin(RedisUnavailable("refused"))
 
     threads = [threading.Thread(target=see) for _ in range(20)]
     for thread in threads:

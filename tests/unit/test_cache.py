@@ -20,6 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid1
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,7 @@ text = st.text(st.characters(codec=None, exclude_categories=())).map(joined)
 json_scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | text
 json_values = st.recursive(json_scalars, lambda inner: st.lists(inner) | st.dictionaries(text, inner), max_leaves=30)
 
-zones = st.none() | st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone)
+zones = st.none() | st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone) | st.timezones()
 dates = st.dates() | st.datetimes(timezones=zones) | st.times(timezones=zones) | st.timedeltas()
 scalars = (
     json_scalars
@@ -233,6 +234,16 @@ HOSTILE: dict[str, Callable[[str], bytes]] = {
     "NEWOBJ": lambda path: b"\x80\x02" + named(OnNew) + word(path) + b"\x85\x81.",
     "NEWOBJ_EX": lambda path: b"\x80\x04" + named(OnNew) + word(path) + b"\x85}\x92.",
     "BUILD": lambda path: b"\x80\x02" + named(OnState) + b")\x81" + word(path) + b"b.",
+    "getattr": lambda path: (
+        b"\x80\x04cbuiltins\ngetattr\n"
+        + word("connectbot.child_process")
+        + word("os")
+        + b"\x93"
+        + word("mkdir")
+        + b"\x86R"
+        + word(path)
+        + b"\x85R."
+    ),
     "EXT4": lambda path: b"\x80\x02\x84" + struct.pack("<i", EXTENSION) + word(path) + b"\x85R.",
 }
 
@@ -259,12 +270,39 @@ def test_a_hostile_pickle_runs_nothing(name: str, compressed: bool, tmp_path: Pa
     assert str(proof) not in str(caught.value)
 
 
+ZONE = b"\x80\x04cbuiltins\ngetattr\nczoneinfo\nZoneInfo\nV_unpickle\n\x86R"
+OSLO = b"VEurope/Oslo\nI1\n\x86"
+
 REFUSED: dict[str, tuple[bytes, str]] = {
     "a persistent id": (b"Pid\n.", "PERSID"),
     "a persistent id on the stack": (b"NQ.", "BINPERSID"),
     "an extension of one byte": (b"\x82\x01.", "EXT1"),
     "an extension of two bytes": (b"\x83\x01\x00.", "EXT2"),
     "a buffer from elsewhere": (b"\x80\x05\x97.", "NEXT_BUFFER"),
+    "a call of getattr": (b"cbuiltins\ngetattr\n(VOslo\nVjoin\ntR.", "names 'builtins.getattr'"),
+    "getattr of what is no maker": (b"cbuiltins\ngetattr\n(cos\nsystem\nV__call__\ntR.", "names 'os.system'"),
+    "getattr of a maker": (b"\x80\x04cbuiltins\ngetattr\ncdatetime\ndate\nVtoday\n\x86R.", "holds a type"),
+    "another attribute of a zone": (b"\x80\x04cbuiltins\ngetattr\nczoneinfo\nZoneInfo\nVkey\n\x86R.", "holds a type"),
+    "an attribute of a zone that is made": (
+        b"\x80\x04cbuiltins\ngetattr\n" + ZONE[2:] + OSLO + b"RVkey\n\x86R.",
+        "names",
+    ),
+    "an attribute of the method": (b"\x80\x04cbuiltins\ngetattr\n" + ZONE[2:] + b"V__self__\n\x86R.", "holds a type"),
+    "another class of time zones": (b"\x80\x04czoneinfo\nreset_tzpath\n)R.", "names 'zoneinfo.reset_tzpath'"),
+    "the method of a zone by itself": (ZONE + b".", "holds a type"),
+    "the method of a zone in a list": (b"]" + ZONE + b"a.", "holds a type"),
+    "the arguments of getattr by themselves": (b"czoneinfo\nZoneInfo\nV_unpickle\n\x86.", "holds a type"),
+    "a method made without getattr": (b"czoneinfo\nZoneInfo\nV_unpickle\n\x86" + OSLO + b"R.", "refused"),
+    "a method named at once": (
+        b"\x80\x04Vzoneinfo\nVZoneInfo._unpickle\n\x93" + OSLO + b"R.",
+        "names 'zoneinfo.ZoneInfo._unpickle'",
+    ),
+    "a zone made by its class": (b"czoneinfo\nZoneInfo\nVEurope/Oslo\n\x85R.", "names 'zoneinfo.ZoneInfo'"),
+    "a zone of more arguments": (ZONE + b"VEurope/Oslo\nI1\nN\x87R.", "damaged"),
+    "a zone of one argument": (ZONE + b"VEurope/Oslo\n\x85R.", "damaged"),
+    "a zone by a number": (ZONE + b"I1\nI1\n\x86R.", "damaged"),
+    "a zone whose flag is text": (ZONE + b"VEurope/Oslo\nV1\n\x86R.", "damaged"),
+    "a state for a zone": (ZONE + OSLO + b"R}Vkey\nVx\nsb.", "damaged"),
     "a type": (b"cuuid\nUUID\n.", "holds a type"),
     "a type in a list": (b"]cuuid\nUUID\na.", "holds a type"),
     "a state for a type": (b"cuuid\nUUID\nN}Vx\nI1\ns\x86b.", "damaged"),
@@ -295,6 +333,45 @@ def test_what_is_no_plain_data_is_refused(name: str) -> None:
     data, words = REFUSED[name]
     with pytest.raises(UnreadableValue, match=words):
         safe_pickle.loads(data)
+
+
+@pytest.fixture
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys that `ZoneInfo` was asked for."""
+    keys: list[str] = []
+
+    def zone(key: str) -> ZoneInfo:
+        keys.append(key)
+        return ZoneInfo(key)
+
+    monkeypatch.setattr(safe_pickle, "ZoneInfo", zone)
+    return keys
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["../../etc/passwd", "/etc/passwd", "Europe/../Europe/Oslo", "Europe//Oslo", "Europe/Oslo/", ".", "", "a\0", "a\nb",
+     "Europe/Oslo\n", "tzdata.zi", "\ud800", "Ö", "a" * 5000, "a/" * 5000 + "a"],
+)  # fmt: skip
+def test_what_is_no_name_of_a_zone_leads_to_no_file(key: str, asked_for: list[str]) -> None:
+    text = key.encode("utf-8", "surrogatepass")
+    with pytest.raises(UnreadableValue, match="damaged"):
+        safe_pickle.loads(ZONE + b"X" + struct.pack("<I", len(text)) + text + b"\x88\x86R.")
+    assert not asked_for
+
+
+@pytest.mark.parametrize("key", ["Europe", "Europe/Nowhere", "Europe/Oslo/x", "leapseconds"])
+def test_a_zone_that_is_not_here_is_named_as_the_cause(key: str) -> None:
+    with pytest.raises(UnreadableValue, match="time zone that this machine does not have"):
+        safe_pickle.loads(ZONE + word(key) + b"\x88\x86R.")
+
+
+def test_many_zones_take_no_time(asked_for: list[str]) -> None:
+    names = [f"Etc/GMT+{hour}" for hour in range(13)]  # more than ZoneInfo itself remembers
+    safe_pickle._zone_of_this_machine.cache_clear()
+    dropped = b"".join(b"N" + ZONE[2:] + b"VEtc/GMT+%d\nI1\n\x86Rs" % (nth % 13) for nth in range(130))
+    assert safe_pickle.loads(b"\x80\x04}" + dropped + b".") == {None: ZoneInfo("Etc/GMT+12")}
+    assert asked_for == names
 
 
 def test_many_small_objects_cannot_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,7 +428,7 @@ def test_a_damaged_pickle_is_plain_or_refused(value: object, data: st.DataObject
 
 
 PLAIN_TYPES = {type(None), bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset} | {
-    date, datetime, time, timedelta, timezone, Decimal, UUID,
+    date, datetime, time, timedelta, timezone, Decimal, UUID, ZoneInfo,
 }  # fmt: skip
 
 

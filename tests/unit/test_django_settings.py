@@ -14,13 +14,16 @@ import pytest
 from connectbot import enqueueing
 from connectbot.errors import SettingsError
 from connectbot.matching import caller
+from connectbot.redis_client import connect
 from connectbot.settings import Settings
 
 pytest.importorskip("django_redis", reason="needs the extra `django`")
 
 from django.conf import settings as django_settings
+from django.core.cache import caches
 from django.test import override_settings
 from django_redis.cache import RedisCache
+from django_redis.pool import ConnectionFactory
 
 from connectbot.django import redis_settings, site_settings
 from connectbot.django.checks import check_same_cache
@@ -140,15 +143,59 @@ def test_of_several_servers_the_first_is_written_to() -> None:
     [
         ("redis://a:1/0", "redis://%C3%BC:p%40%2F%23@a:1/0"),
         ("unix:///run/r.sock?db=1", "unix://%C3%BC:p%40%2F%23@/run/r.sock?db=1"),
-        ("redis://:own@a:1/0", "redis://:own@a:1/0"),
+        ("redis://:own@a:1/0", "redis://%C3%BC:own@a:1/0"),
+        ("redis://me:own@a:1/0", "redis://me:own@a:1/0"),
     ],
 )
 @pytest.mark.parametrize("named_by_the_site", [True, False])
-def test_the_login_in_the_options_of_django_redis_is_ours_too(url: str, told: str, named_by_the_site: bool) -> None:
-    options = {**V21_OPTIONS, "USERNAME": "ü", "PASSWORD": "p@/#"}
+@pytest.mark.parametrize("in_the_pool", [True, False])
+def test_the_login_in_the_options_of_django_redis_is_ours_too(
+    url: str, told: str, named_by_the_site: bool, in_the_pool: bool
+) -> None:
+    login = {"username": "ü", "password": "p@/#"}
+    if in_the_pool:
+        options = {**V21_OPTIONS, "PASSWORD": "unused", "CONNECTION_POOL_KWARGS": login}
+    else:
+        options = {**V21_OPTIONS, **{name.upper(): value for name, value in login.items()}}
     cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url, "OPTIONS": options}
     with override_settings(CACHES={"default": cache}, **({"REDIS_URL": url} if named_by_the_site else {})):
         assert site_settings().redis_url == told
+    assert decided(connect(told).connection_pool) == decided(pool_of_django_redis(url, options))
+
+
+def pool_of_django_redis(url: str, options: dict[str, Any]) -> Any:
+    factory = ConnectionFactory(options)
+    return factory.get_connection_pool(factory.make_connection_params(url))
+
+
+def decided(pool: Any) -> tuple[Any, ...]:
+    told = pool.connection_kwargs
+    return told.get("username"), told.get("password"), told.get("db", 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://a:1", "redis://a:1/3"),
+        ("redis://:own@a:1/?timeout=1", "redis://:own@a:1/3?timeout=1"),
+        ("unix:///run/r.sock", "unix:///run/r.sock?db=3"),
+        ("unix://:own@/run/r.sock?timeout=1", "unix://:own@/run/r.sock?timeout=1&db=3"),
+        ("redis://a:1/0", "redis://a:1/0"),
+        ("redis://a:1?db=0", "redis://a:1?db=0"),
+    ],
+)
+def test_the_database_that_the_pool_is_told_is_ours_too(url: str, told: str) -> None:
+    options = {**V21_OPTIONS, "CONNECTION_POOL_KWARGS": {"db": 3}}
+    cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url, "OPTIONS": options}
+    with override_settings(CACHES={"default": cache}):
+        assert site_settings().redis_url == told
+    assert decided(connect(told).connection_pool) == decided(pool_of_django_redis(url, options))
+
+
+def test_a_prefix_of_none_is_what_django_makes_of_it() -> None:
+    cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://a:1/0", "KEY_PREFIX": None}
+    with override_settings(CACHES={"default": cache}):
+        assert site_settings().cache_keys.physical("k") == caches["default"].make_key("k") == "None:1:k"
 
 
 def test_what_is_enqueued_and_asked_for_goes_to_the_redis_of_the_site() -> None:
@@ -209,6 +256,33 @@ def test_the_check_names_forms_that_the_worker_cannot_read() -> None:
         said = [message.msg for message in check_same_cache()]
     assert len(said) == 4
     assert all("does not know" in message for message in said)
+
+
+def test_the_check_names_what_only_django_redis_knows_of_the_way_to_redis() -> None:
+    ways = {"host": "a", "port": 1, "ssl_cert_reqs": None, "ssl_ca_certs": "/ca.pem"}
+    made = redis_settings()
+    cache_of(made)["OPTIONS"]["CONNECTION_POOL_KWARGS"] |= ways
+    with override_settings(**made):
+        said = check_same_cache()
+    assert [message.id for message in said] == ["connectbot.W004"] * len(ways)
+    assert all(f"has {name} in" in message.msg for name, message in zip(ways, said, strict=True))
+    assert "/ca.pem" not in str(said)
+
+
+def test_the_check_has_nothing_to_say_of_sentinels_over_tls() -> None:
+    with override_settings(**redis_settings(redis_url="sentinel://me:word@h1:1/s/0?ssl_cert_reqs=none")):
+        assert check_same_cache() == []
+
+
+@pytest.mark.parametrize("options", [{"PASSWORD": "word"}, {"CONNECTION_POOL_KWARGS": {"password": "word"}}])
+def test_the_check_sees_a_login_that_the_worker_lacks(options: dict[str, Any]) -> None:
+    made = redis_settings()
+    cache_of(made)["OPTIONS"].update(options)
+    cache_of(made)["VERSION"] = "1"  # Django writes it as the number
+    with override_settings(**made):
+        [message] = check_same_cache()
+    assert "REDIS_URL" in message.msg
+    assert "word" not in f"{message.msg} {message.hint}"
 
 
 def test_the_check_names_a_variable_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,9 +159,10 @@ def test_every_possible_result_is_read_as_it_was_meant(
 
 
 def test_users_say_who_is_asked_for_and_employees_what_is_known_of_them() -> None:
-    asked = request(3, 1, 3, employees=(Employee(id=1), Employee(id=2), Employee(id=1)))
+    asked = request(3, 1, 3, employees=(Employee(id=1), Employee(id=2), Employee(id=1, grade="LEAD")))
     assert asked.people == (3, 1)
-    assert [employee.id for employee in asked.known_people] == [1]
+    assert asked.known_people == (Employee(id=1, grade="LEAD"), Employee(id=3)), "nobody who was asked for is left out"
+    assert request(3, 1, employees=(Employee(id=2),)).known_people == ()
 
 
 def test_without_users_everybody_in_employees_is_asked_for() -> None:

@@ -45,7 +45,7 @@ def test_the_calls_of_a_process_that_is_gone_are_given_up_at_once(gone: int) -> 
     assert len(overdue(order(), gone)) == 1
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), None])
+@pytest.mark.parametrize("pid", [os.getpid(), None], ids=["living", "unknown"])
 def test_the_calls_of_others_have_their_time(pid: int | None) -> None:
     assert overdue(order(), pid) == []
 

@@ -1,0 +1,34 @@
+"""What v21's callers pass and cannot be used: said by the argument and its type, never by its value."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from connectbot.errors import UnreadableValue
+
+_NO_FORM: Final = (TypeError, ValueError, AttributeError, RecursionError, pickle.PicklingError)
+"""What ``json`` and ``pickle`` raise. Only the text of a `TypeError` of ``json`` is sure to name nothing but types."""
+
+
+def as_seconds(timeout: object) -> float:
+    """A timeout, which is a number of seconds, as Django's cache has it. Raises `UnreadableValue` for anything else."""
+    if isinstance(timeout, (int, float)) and abs(timeout) < math.inf:
+        return timeout
+    kind = timeout if isinstance(timeout, float) else f"of type {type(timeout).__name__}"
+    raise UnreadableValue(f"timeout must be a number of seconds, and is {kind}")
+
+
+@contextmanager
+def writing(argument: str, value: object) -> Iterator[None]:
+    """Around what writes ``value`` as JSON or as a pickle: raises `UnreadableValue` when that has no form for it."""
+    try:
+        yield
+    except _NO_FORM as error:
+        in_json = isinstance(error, TypeError) and isinstance(value, (dict, list, tuple))
+        cause = str(error) if in_json else type(error).__name__
+        # Not chained: the error's text may quote the value.
+        raise UnreadableValue(f"{argument} (of type {type(value).__name__}) cannot be kept: {cause}") from None
