@@ -64,8 +64,8 @@ class Delivery:
             last, said = self._script(keys=[self._keys.events, self._keys.spool(self._spool_id)], args=words)
         if last == -1:
             raise BacklogFull(
-                f"the stream {self._keys.events} is full ({self._room} entries): `connectbot check` says who lags; start "
-                "workers for a lane that does, or raise CONNECTBOT_MAX_BACKLOG"
+                f"the stream {self._keys.events} is full ({self._room} entries): `connectbot check` says who lags; "
+                "start workers for a lane that does, or raise CONNECTBOT_MAX_BACKLOG"
             )
         refused = said.decode("utf-8", "replace")
         if _CANNOT_SERVE.search(refused):
