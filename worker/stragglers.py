@@ -54,6 +54,6 @@ class Stragglers:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # or its number is somebody else's by now
         return False
     return True
