@@ -154,7 +154,7 @@ def _lanes(reading: Reading) -> Table:
 
 
 def _rest(figures: Figures) -> Table:
-    tick = "never" if figures.last_tick is None else f"{duration(figures.now - figures.last_tick)} ago"
+    tick = "never" if figures.last_tick is None else f"{duration(max(0.0, figures.now - figures.last_tick))} ago"
     table = Table(show_header=False, box=SIMPLE, padding=(0, 1), pad_edge=False)
     table.add_row("dead letters", Text(f"{figures.dead:,}", "bold red" if figures.dead else ""))
     table.add_row("Java breaker", Text(figures.breaker, "" if figures.breaker == "closed" else "bold red"))
