@@ -69,7 +69,8 @@ class LaneConsumer:
         self._stream = clients.stream
         self._settings = clients.settings
         self._lane = lane
-        self._planner = Planner(lane, routes)
+        most = batch_size(lane, clients.settings)
+        self._planner = Planner(lane, routes, most=most)
         self._pool = pool
         self._worker = worker
         self._most_in_flight = most_in_flight
@@ -83,9 +84,7 @@ class LaneConsumer:
         self._ended: deque[tuple[Order, End]] = deque()
         self._waiting: deque[Order] = deque()
         self._stragglers = Stragglers(clients.settings)
-        self._appetite = Appetite(
-            most=batch_size(lane, clients.settings), largest_bytes=clients.settings.max_event_bytes
-        )
+        self._appetite = Appetite(most=most, largest_bytes=clients.settings.max_event_bytes)
         self._not_left: list[str] = []
         self._next_heartbeat = 0.0
         self._pause_seconds = RECOVERY_PAUSE_SECONDS
@@ -204,9 +203,9 @@ class LaneConsumer:
     def _inherit(self) -> None:
         if sum(order.batch.count for order in self._waiting) >= MOST_WAITING_BATCHES * self._appetite.most:
             return
-        limit = self._appetite.limit
+        limit = self._appetite.limit_of_ours
         taken = self._stream.take_over(self._lane, self._name, limit=limit)
-        self._appetite.note(taken.entries)
+        self._appetite.note(taken.entries, ours=len(taken.entries))
         if len(taken.entries) >= limit:
             self._next_heartbeat = 0.0  # there is more, and it need not wait
         for name in taken.fallen:
@@ -229,8 +228,9 @@ class LaneConsumer:
         if not self._waiting:
             limit, wait_seconds = self._appetite.limit, self._wait_seconds
             entries = self._stream.read(self._lane, self._name, limit=limit, wait_seconds=wait_seconds)
-            self._appetite.note(entries)
-            self._waiting.extend(self._planner.orders_for_news(self._name, self._pick_ours(entries)))
+            ours = self._pick_ours(entries)
+            self._appetite.note(entries, ours=len(ours))
+            self._waiting.extend(self._planner.orders_for_news(self._name, ours))
         if self._waiting:
             self._hand_out(self._waiting.popleft())
 

@@ -49,10 +49,11 @@ class Order:
 
 
 class Planner:
-    """Makes the orders of one lane."""
+    """Makes the orders of one lane, of up to ``most`` entries each."""
 
-    def __init__(self, lane: str, routes: Sequence[Route]) -> None:
+    def __init__(self, lane: str, routes: Sequence[Route], *, most: int) -> None:
         self._lane = lane
+        self._most = most
         self._tasks = tasks_of(lane, routes)
         self._names = {type_: task.name for type_, task in self._tasks.items()}  # asked of each entry: Celery is slow
         self._routed = {route.type for route in routes}
@@ -68,10 +69,11 @@ class Planner:
         return entry.type not in self._routed and not is_known(entry.type)
 
     def orders_for_news(self, consumer: str, entries: Sequence[Entry]) -> list[Order]:
-        """One order a task: read in one go, the entries of a batch are all those of its types between two ids."""
+        """Few orders a task: read in one go, the entries of a batch are all those of its types between two ids."""
         return [
-            Order(task, self._batch(consumer, task, group, enclosed=_enclosed(task, group)))
+            Order(task, self._batch(consumer, task, part, enclosed=_enclosed(task, part)))
             for task, group in self._by_task(entries)
+            for part in (group[at : at + self._most] for at in range(0, len(group), self._most))
         ]
 
     def orders_for_suspects(self, consumer: str, entries: Sequence[Entry]) -> list[Order]:

@@ -233,6 +233,19 @@ def test_a_large_estate_is_taken_over_without_waiting_for_the_next_beat(ours: Cl
     consumer.stop()
 
 
+def test_a_lane_keeps_up_with_a_flood_of_events_for_another(ours: Clients, client: RedisClient) -> None:
+    for first in range(0, 20_000, 100):
+        ours.publisher.publish(*(event(n=n) for n in range(first, first + 100)))
+    ours.publisher.publish(new_event("matching.request", {"users": [1, 2]}, channel="x"))
+    idle = Idle()
+    consumer = LaneConsumer(ours, lane="java", routes=ROUTES, pool=idle, worker="w", most_in_flight=1)
+    client.config_resetstat()
+    consumer.run()
+    wait_until(lambda: idle.given, deadline_seconds=20, what="the matching request behind them")
+    consumer.stop()
+    assert client.info("commandstats")["cmdstat_xreadgroup"]["calls"] < 40, "batches of 64 would make more than 300"
+
+
 def test_a_consumer_whose_stream_was_deleted_leaves_no_fence(ours: Clients) -> None:
     ours.redis.delete(STREAM)
     ours.stream.leave(LANE, CONSUMER)

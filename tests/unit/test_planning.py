@@ -18,7 +18,7 @@ fields = st.dictionaries(st.binary(max_size=20), st.binary(max_size=60), max_siz
 
 
 def order(*entries: Entry, lane: str = "default") -> Batch:
-    (made,) = Planner(lane, ROUTES).orders_for_news("a", entries)
+    (made,) = Planner(lane, ROUTES, most=100).orders_for_news("a", entries)
     return msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(made.batch))), Batch)
 
 
@@ -54,6 +54,23 @@ def test_suspects_that_are_alone_go_out_many_at_once_but_not_where_each_may_take
     lane: str, type_: bytes, weight: float
 ) -> None:
     suspects = [Entry(f"{number}-0", {b"type": type_}, 3) for number in range(1, 6)]
-    orders = Planner(lane, ROUTES).orders_for_suspects("a", suspects)
+    orders = Planner(lane, ROUTES, most=100).orders_for_suspects("a", suspects)
     assert [one.batch.count for one in orders] == [1] * 5
     assert {one.weight for one in orders} == {weight}
+
+
+def test_more_than_a_batch_that_was_read_at_once_is_handed_out_in_several() -> None:
+    entries = [entry(number, {}, b"matching.request" if number % 2 else b"user.created") for number in range(1, 31)]
+    ours = entries[::2]
+    orders = Planner("java", ROUTES, most=6).orders_for_news("a", ours)
+    parts = [
+        [one for one in entries if order.batch.contains(one) and one in between(order.batch, entries)]
+        for order in orders
+    ]
+    assert [len(part) for part in parts] == [order.batch.count for order in orders] == [6, 6, 3]
+    assert [one for part in parts for one in part] == ours
+
+
+def between(batch: Batch, entries: list[Entry]) -> list[Entry]:
+    ids = [one.id for one in entries]
+    return entries[ids.index(batch.first) : ids.index(batch.last) + 1]
