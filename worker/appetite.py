@@ -20,7 +20,7 @@ those of the lane ``java`` would fall behind a flood of events for the other lan
 
 
 class Appetite:
-    """That of one consumer: ``most`` entries of its own, and of ``largest_bytes`` each only what makes AT_ONCE_BYTES."""
+    """That of one consumer: ``most`` entries of its own; of ``largest_bytes`` each, only what makes AT_ONCE_BYTES."""
 
     def __init__(self, *, most: int, largest_bytes: int) -> None:
         self.most = most
