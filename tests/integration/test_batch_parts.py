@@ -11,6 +11,7 @@ from connectbot.effects import Effects
 from connectbot.entries import Batch
 from connectbot.errors import FenceLost, Later
 from connectbot.events import new_event
+from connectbot.redis_client import RedisClient
 from tasks.batch_run import PART, BatchRun
 from tasks.work import Received, Work
 
@@ -53,20 +54,20 @@ def pending(ours: Clients) -> int:
     return int(ours.redis.xpending("connectbot:events", LANE)["pending"])
 
 
-def test_the_next_part_is_worked_out_while_redis_commits(ours: Clients, batch: Batch) -> None:
+def test_the_next_part_is_worked_out_while_redis_commits(ours: Clients, batch: Batch, client: RedisClient) -> None:
     committed_by_then = []
 
     def look(ours: Clients, received: Sequence[Received]) -> None:
         if received[0].event.data["n"] == 0:
-            ours.redis.client_pause(5_000, all=False)  # what writes has to wait
+            client.client_pause(5_000, all=False)  # what writes has to wait
         else:
             committed_by_then.append(ours.redis.hlen(DONE))
-            ours.redis.client_unpause()
+            client.client_unpause()
 
     try:
         BatchRun(ours, batch, counting(look)).run()
     finally:
-        ours.redis.client_unpause()
+        client.client_unpause()
     assert committed_by_then[0] == 0
     assert once_each(ours)
     assert pending(ours) == 0
