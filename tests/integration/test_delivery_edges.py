@@ -236,7 +236,7 @@ def test_a_large_estate_is_taken_over_without_waiting_for_the_next_beat(ours: Cl
 def test_a_lane_keeps_up_with_a_flood_of_events_for_another(ours: Clients, client: RedisClient) -> None:
     for first in range(0, 20_000, 100):
         ours.publisher.publish(*(event(n=n) for n in range(first, first + 100)))
-    ours.publisher.publish(new_event("matching.request", {"users": [1, 2]}, channel="x"))
+    ours.publisher.publish(new_event("matching.request", {"users": [1, 2]}, channel="connectbot:global"))
     idle = Idle()
     consumer = LaneConsumer(ours, lane="java", routes=ROUTES, pool=idle, worker="w", most_in_flight=1)
     client.config_resetstat()
