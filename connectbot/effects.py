@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from connectbot.redis_client import Command
 
@@ -38,16 +38,21 @@ def filled_in(stencils: Mapping[tuple[str, int], Stencil]) -> Word:
     return ("stencil", len(stencils), *(word for where, stencil in stencils.items() for word in (*where, *stencil)))
 
 
+TOGETHER: Final = "together"
+"""One command takes the words for all users (HSET, ZADD, DEL …)."""
+TOGETHER_IF_KNOWN: Final = "together, if known"
+"""One command takes the words for those users who were known before."""
+EACH: Final = "each"
+"""Each user gets a command."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One kind of command for some users: its ``first`` words, then the ``words`` made for each user.
-
-    ``together`` tells that one command takes the words for all users (HSET, ZADD, DEL …); otherwise each user gets one.
-    """
+    """One kind of command for some users: its ``first`` words, then the ``words`` made for each user."""
 
     first: Command
     words: Sequence[Word]
-    together: bool = True
+    how: Literal["together", "together, if known", "each"] = TOGETHER
 
     @classmethod
     def of(cls, command: Command) -> Column:
@@ -111,6 +116,6 @@ class Effects:
 
 
 def _describe(column: Column) -> Iterator[Any]:
-    yield from ("together" if column.together else "each", len(column.first), *column.first, len(column.words))
+    yield from (column.how, len(column.first), *column.first, len(column.words))
     for word in column.words:
         yield from word

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from connectbot.events import ConnectBotEvents, new_event
+from connectbot.events import JAVA_TASKS, ConnectBotEvents, new_event
 from connectbot.integration.site import default_settings
 from connectbot.publisher import EventPublisher
 from connectbot.redis_client import connect
 from connectbot.settings import Settings
 from connectbot.stream import EventStream
 from connectbot.tracing.trace import Tracer
-
-JAVA_TASKS: Final = ("matching.", "java.")
-"""Tasks whose names begin so are for the lane ``java``, all others for the lane ``default`` (contract v21)."""
 
 
 class NamedTask(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self, TypeAlias
 
@@ -94,7 +94,7 @@ class Entry(msgspec.Struct, frozen=True):
     def version(self) -> str:
         """The origin as text that sorts by age: what is newer compares greater."""
         milliseconds, _, sequence = self.origin.partition("-")
-        return f"{milliseconds:0>{_MILLISECONDS_DIGITS}}-{sequence:0>{_SEQUENCE_DIGITS}}"
+        return f"{milliseconds.zfill(_MILLISECONDS_DIGITS)}-{sequence.zfill(_SEQUENCE_DIGITS)}"
 
     def event(self) -> Event:
         """The event itself. Raises `MalformedEvent`."""
@@ -118,6 +118,12 @@ class Entry(msgspec.Struct, frozen=True):
     def _number(self, field: bytes) -> int:
         named = self.fields.get(field, b"0")
         return int(named) if named.isdigit() and len(named) < _SEQUENCE_DIGITS else 0
+
+
+def fields_of(words: Iterable[bytes]) -> dict[bytes, bytes]:
+    """An entry's fields, from a row of names and values by turns, as Redis answers it."""
+    each = iter(words)
+    return dict(zip(each, each, strict=True))
 
 
 Enclosed: TypeAlias = tuple[str, tuple[bytes, ...]]
@@ -148,7 +154,7 @@ class Batch:
 
     def opened(self) -> list[Entry]:
         """The entries that are enclosed."""
-        return [Entry(id_, dict(zip(words[::2], words[1::2], strict=True))) for id_, words in self.enclosed]
+        return [Entry(id_, fields_of(words)) for id_, words in self.enclosed]
 
     def contains(self, entry: Entry) -> bool:
         """Whether an entry between ``first`` and ``last`` is part of this batch."""

@@ -66,6 +66,8 @@ class ConnectBotEvents:
     JAVA_TASK_ENQUEUED: Final = "task.enqueued.java"
 
 
+JAVA_TASKS: Final = ("matching.", "java.")
+"""Tasks whose names begin so are for the lane ``java``, all others for the lane ``default`` (contract v21)."""
 KNOWN_TYPES: Final = frozenset(name for key, name in vars(ConnectBotEvents).items() if key.isupper())
 USER_ACTION_PREFIX: Final = "user.action."
 

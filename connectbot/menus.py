@@ -12,7 +12,7 @@ import msgspec
 from connectbot import json_text, scan
 from connectbot.cache import Cache, Ending, Stencil
 from connectbot.cache_keys import MENU_PREFIX, CacheKeys, menu_key
-from connectbot.effects import Column, Word, filled_in, same, with_id
+from connectbot.effects import EACH, TOGETHER, TOGETHER_IF_KNOWN, Column, Word, filled_in, same, with_id
 from connectbot.errors import UnreadableValue
 from connectbot.keys import Keys
 from connectbot.menu_warmer import MenuWarmer, menu_start
@@ -162,16 +162,19 @@ class Menus:
         users = {key.removeprefix(prefix.encode()).partition(b":")[0] for keys in pages for key in keys}
         return sorted(int(user_id) for user_id in users if _USER_ID.fullmatch(user_id))
 
-    def writing(self, users: Sequence[KnownUser], *, now: float, types: Iterable[str] = ()) -> list[Column]:
+    def writing(
+        self, users: Sequence[KnownUser], *, now: float, types: Iterable[str] = (), are_new: bool = False
+    ) -> list[Column]:
         """The commands that rebuild the menus of some ``types`` of users; by default the warm ones.
 
-        By default they also remove the users' other menus, which were made for what the users were before.
+        By default they also remove the users' other menus, which were made for what the users were before. Users who
+        ``are_new`` were nothing before, and have no others unless they are known all the same.
         """
         chosen = tuple(types) or self._warm
         stencils = self._stencils(users, chosen, start=menu_start(now))
         columns = [self._caching(menu_type, stencils[menu_type]) for menu_type in chosen]
         if chosen == self._warm:
-            columns += self._putting_down(runs_out=repr(now + self._ttl_seconds))
+            columns += self._putting_down(runs_out=repr(now + self._ttl_seconds), are_new=are_new)
         return columns
 
     def removing(self, user_id: int) -> list[Command]:
@@ -203,12 +206,13 @@ class Menus:
 
     def _caching(self, menu_type: str, stencils: Mapping[tuple[str, int], Stencil]) -> Column:
         value, lifetime = filled_in(stencils), (same("PX"), same(self._ttl_seconds * 1000))
-        return Column(("SET",), (self._key_of(menu_type), value, *lifetime), together=False)
+        return Column(("SET",), (self._key_of(menu_type), value, *lifetime), EACH)
 
-    def _putting_down(self, *, runs_out: str) -> Iterator[Column]:
+    def _putting_down(self, *, runs_out: str, are_new: bool) -> Iterator[Column]:
         """Note when the warm menus run out, and remove the others."""
         if others := [menu_type for menu_type in MENU_TYPES if menu_type not in self._warm]:
-            yield Column(("DEL",), [self._key_of(menu_type) for menu_type in others])
+            keys = [self._key_of(menu_type) for menu_type in others]
+            yield Column(("DEL",), keys, TOGETHER_IF_KNOWN if are_new else TOGETHER)
         yield Column(("ZADD", self._keys.warm_menus), (same(runs_out), with_id()))
 
     def _key_of(self, menu_type: str) -> Word:

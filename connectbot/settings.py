@@ -82,7 +82,7 @@ class Settings:
         "Menus rebuilt and kept warm for every known user, separated by commas. Unset: `main,preferences`.",
     )
     batch_size: int = _setting(
-        "CONNECTBOT_BATCH_SIZE", 1500, "Most events, up to 5,000, for one task of the lane `default`. Unset: 1500."
+        "CONNECTBOT_BATCH_SIZE", 3000, "Most events, up to 5,000, for one task of the lane `default`. Unset: 3000."
     )
     java_batch_size: int = _setting(
         "CONNECTBOT_JAVA_BATCH_SIZE", 64, "Most events, up to 5,000, for one task of the lane `java`. Unset: 64."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 import redis
 
 from connectbot import events
+from connectbot.batch_reader import BatchReader
 from connectbot.effects import Effects
-from connectbot.entries import DEATH, Batch, Entry, TakenOver
+from connectbot.entries import DEATH, Batch, Entry, TakenOver, fields_of
 from connectbot.errors import BacklogFull, FenceLost, Never
 from connectbot.events import Event
 from connectbot.keys import Keys
@@ -41,6 +42,7 @@ class EventStream:
     def __init__(self, client: RedisClient, keys: Keys) -> None:
         self._redis = client
         self._keys = keys
+        self._reader = BatchReader(client, keys)
 
     # --- publishing -----------------------------------------------------------------------------------
 
@@ -134,9 +136,7 @@ class EventStream:
             )
         return TakenOver(
             tuple(name.decode() for name in fallen),
-            tuple(
-                Entry.read(id_, dict(zip(flat[::2], flat[1::2], strict=True)), counted) for id_, flat, counted in moved
-            ),
+            tuple(Entry.read(id_, fields_of(words), counted) for id_, words, counted in moved),
         )
 
     # --- reading --------------------------------------------------------------------------------------
@@ -149,25 +149,22 @@ class EventStream:
             )
         return [Entry.read(id_, fields) for _, rows in reply for id_, fields in rows]
 
-    def fetch(self, batch: Batch) -> list[Entry]:
-        """The entries of a batch, oldest first. Those deleted from the stream meanwhile are missing.
+    def fetch_each(self, batch: Batch, *, limit: int = _MANY) -> Iterator[list[Entry]]:
+        """The entries of a batch, oldest first, in parts of up to ``limit``. Those deleted meanwhile are missing.
 
-        Raises `FenceLost` when others have taken the batch over: work on it would be in vain.
+        While the caller is at one part, Redis looks for the next. Raises `FenceLost` when others have taken the batch
+        over: work on it would be in vain.
         """
-        with translated_errors(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.hexists(self._keys.fences(batch.lane), batch.consumer)
-            for first, last in [(id_, id_) for id_ in batch.ids] or [(batch.first, batch.last)]:
-                pipe.xrange(self._keys.events, first, last)
-            stands, *answers = pipe.execute()
-        if not stands:
-            raise FenceLost(f"the entries of {batch.consumer} in lane {batch.lane} have another owner")
-        entries = [Entry.read(id_, fields) for rows in answers for id_, fields in rows]
-        return entries if batch.ids else [entry for entry in entries if batch.contains(entry)]
+        return self._reader.parts(batch, limit=limit)
 
-    def deleted_since(self, batch: Batch, *, found: Sequence[Entry]) -> list[str]:
-        """Ids of a batch that are pending but no longer in the stream, given the entries that were ``found``."""
+    def fetch(self, batch: Batch) -> list[Entry]:
+        """All of them at once."""
+        return [entry for part in self.fetch_each(batch) for entry in part]
+
+    def deleted_since(self, batch: Batch, *, found: Collection[str]) -> list[str]:
+        """Ids of a batch that are pending but no longer in the stream, given the ids that were ``found``."""
         if batch.ids:
-            missing = sorted(set(batch.ids) - {entry.id for entry in found})
+            missing = sorted(set(batch.ids) - set(found))
             return [id_ for id_ in missing if self.pending(batch.lane, batch.consumer, limit=1, first=id_, last=id_)]
         with translated_errors():
             there = {id_.decode() for id_, _ in self._redis.xrange(self._keys.events, batch.first, batch.last)}
@@ -195,7 +192,7 @@ class EventStream:
         """
         left = {entry.id: entry for entry in self.fetch(batch)}
         if len(left) < batch.count:
-            self.commit(batch.lane, batch.consumer, self.deleted_since(batch, found=list(left.values())), Effects())
+            self.commit(batch.lane, batch.consumer, self.deleted_since(batch, found=left), Effects())
         keys = [self._keys.events, self._keys.fences(batch.lane)]
         with translated_errors():
             rows = self._scripts["redeliver"](keys=keys, args=[batch.lane, batch.consumer, 1 + DEATH, *left])

@@ -9,10 +9,12 @@ import logging
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 from celery.utils.log import get_task_logger
@@ -49,40 +51,46 @@ class BatchRun:
         self._batch = batch
         self._work = work
         self._trail = Trail.of(ours, batch)
+        self._found: list[str] = []
 
     def run(self) -> int:
         """Work on the batch. Answers how many of its entries are finished with, in one way or another.
 
         Raises `RedisUnavailable` or `FenceLost`; whatever is not committed by then stays pending.
         """
-        entries = self._fetch()
-        self._drop_deleted(entries)
-        received = self._decode(entries)
+        parts = self._fetched()
         if self._work.one_by_one:
-            self._one_by_one(received)
+            self._one_by_one([one for entries in parts for one in self._decode(entries)])
+        elif self._batch.count > PART:
+            self._overlapping(parts)
         else:
-            self._in_parts(received)
-        return len(entries)
+            self._one_after_another(parts)
+        self._drop_deleted()
+        return len(self._found)
 
-    def _fetch(self) -> list[Entry]:
+    def _fetched(self) -> Iterator[list[Entry]]:
+        """The entries of the batch, part by part."""
         if self._batch.enclosed:
-            return self._batch.opened()
+            return iter([self._batch.opened()])
+        parts = self._clients.stream.fetch_each(self._batch, limit=PART)
         try:
-            return self._clients.stream.fetch(self._batch)
+            first = next(parts)
         except RedisUnavailable:  # connections that lay idle may be half-open by now: the next ones are new
             self._clients.stream.distrust_connections()
-            return self._clients.stream.fetch(self._batch)
+            return self._clients.stream.fetch_each(self._batch, limit=PART)
+        return chain([first], parts)
 
-    def _drop_deleted(self, entries: Sequence[Entry]) -> None:
+    def _drop_deleted(self) -> None:
         """Acknowledge what somebody has deleted from the stream: nothing can be done for it any more."""
-        if len(entries) == self._batch.count:
+        if len(self._found) == self._batch.count:
             return
-        gone = self._clients.stream.deleted_since(self._batch, found=entries)
+        gone = self._clients.stream.deleted_since(self._batch, found=self._found)
         effects = Effects()
         effects.add_if_it_can_be(self._clients.stream.counting("deleted_entries", len(gone)))
         self._commit(gone, effects)
 
     def _decode(self, entries: Sequence[Entry]) -> list[Received]:
+        self._found += [entry.id for entry in entries]
         received = []
         for entry in entries:
             try:
@@ -106,23 +114,34 @@ class BatchRun:
         jobs = [partial(copy_context().run, self._together, [one]) for one in received]
         callers(self._clients.settings.java_calls_per_process).work(jobs, to_the_end=bool(self._batch.ids))
 
-    def _in_parts(self, received: Sequence[Received]) -> None:
-        parts = [received[at : at + PART] for at in range(0, len(received), PART)]
-        done = self._overlapping(parts) if len(parts) > 1 else 0
-        for part in parts[done:]:
-            self._together(part)
+    def _overlapping(self, parts: Iterator[list[Entry]]) -> None:
+        """Work on each part while Redis commits the one before."""
+        begun: deque[list[Received] | None] = deque()
 
-    def _overlapping(self, parts: Sequence[Sequence[Received]]) -> int:
-        """Work on each part while Redis commits the one before. Answers how many are done when something fails."""
-        done = 0
+        def worked() -> Iterator[tuple[list[str], Effects]]:
+            for entries in parts:
+                begun.append(None)
+                begun[-1] = received = self._decode(entries)
+                if received:
+                    yield self._worked(received)
+                else:
+                    begun.pop()
+
         try:
-            for _ in self._clients.stream.commit_each(self._batch.lane, self._batch.consumer, map(self._worked, parts)):
-                done += 1
+            for _ in self._clients.stream.commit_each(self._batch.lane, self._batch.consumer, worked()):
+                begun.popleft()
         except (FenceLost, RedisUnavailable):
             raise
-        except Exception:  # `_together` finds out on which event
-            return done
-        return done
+        except Exception:
+            if None in begun:  # no event is to blame
+                raise
+            for received in begun:  # `_together` finds out on which event
+                self._together(received or ())
+            self._one_after_another(parts)
+
+    def _one_after_another(self, parts: Iterable[list[Entry]]) -> None:
+        for entries in parts:
+            self._together(self._decode(entries))
 
     def _worked(self, part: Sequence[Received]) -> tuple[list[str], Effects]:
         return [one.entry.id for one in part], self._handle(part)

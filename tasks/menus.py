@@ -208,7 +208,7 @@ def _user_created(changes: UserChanges, said: _Said) -> None:
     if not said.user.role:
         changes.appear(said.user.id, said.version)
     else:
-        changes.set_role(said.user.id, said.user.role, said.version)
+        changes.create(said.user.id, said.user.role, said.version)
 
 
 def _user_updated(changes: UserChanges, said: _Said) -> None:

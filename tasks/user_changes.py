@@ -22,8 +22,8 @@ WARM_INTERVAL_SECONDS: Final = 300.0
 class UserChanges:
     """What some events and requests make of some users. The newest word about a user's role wins.
 
-    ``user_ids`` are those users of whom it matters what is known. Of the others only what tells all (`set_role`,
-    `delete`) may come, and the commit leaves out what is older than what is known by then.
+    ``user_ids`` are those users of whom it matters what is known. Of the others only what tells all (`create`,
+    `set_role`, `delete`) may come, and the commit leaves out what is older than what is known by then.
 
     A user whose role no event has told has the role for which the site has cached a main menu. The site knew its users
     long before the first event told us of them: the menus of whom we know nothing at all are left for it to build.
@@ -33,15 +33,22 @@ class UserChanges:
         self._clients = ours
         self._known = _known(ours, set(user_ids))
         self._changed: dict[int, KnownUser] = {}
+        self._created: set[int] = set()
         self._seen: dict[int, KnownUser] = {}
         self._cold: set[int] = set()
         self._left: set[int] = set()
         self._everybody = False
 
+    def create(self, user_id: int, role: str, version: str) -> None:
+        """The user exists since ``version``, with this role."""
+        if user_id not in self._changed and user_id not in self._left:
+            self._created.add(user_id)
+        self._set_role(user_id, role, version)
+
     def set_role(self, user_id: int, role: str, version: str) -> None:
-        """The user has this role since ``version``."""
-        known = self._current(user_id)
-        self._changed[user_id] = KnownUser(user_id, version, role) if version >= known.version else known
+        """The user has this role since ``version``, maybe another than before."""
+        self._created.discard(user_id)
+        self._set_role(user_id, role, version)
 
     def appear(self, user_id: int, version: str) -> None:
         """The user exists since ``version``; the role was not said."""
@@ -53,6 +60,7 @@ class UserChanges:
 
     def rebuild(self, user_id: int, *, even_unknown: bool = False) -> None:
         """The user's menus are to be built anew from what is known; those of a deleted user stay away."""
+        self._created.discard(user_id)
         if even_unknown or self._is_known(user_id):
             self._changed[user_id] = self._current(user_id)
         else:
@@ -84,14 +92,20 @@ class UserChanges:
         for user in self._seen.values():  # first, so that a deletion is committed by what is known of them
             effects.add_sight(user)
         living = [user for user in self._changed.values() if user.role is not None]
-        remembering = self._clients.users.remembering()
-        effects.add_for_users(living, [remembering, *self._clients.menus.writing(living, now=now, types=types)])
+        for are_new in (False, True):
+            users = [user for user in living if (user.user_id in self._created) is are_new]
+            menus = self._clients.menus.writing(users, now=now, types=types, are_new=are_new)
+            effects.add_for_users(users, [self._clients.users.remembering(), *menus])
         for user in self._changed.values():
             if user.role is None:
                 effects.add_for_users([user], self._removing(user, now=now))
         if self._everybody:
             effects.add(*self._clients.stream.publishing(warming_event(self._clients.settings.keys)))
         return effects
+
+    def _set_role(self, user_id: int, role: str, version: str) -> None:
+        known = self._current(user_id)
+        self._changed[user_id] = KnownUser(user_id, version, role) if version >= known.version else known
 
     def _is_known(self, user_id: int) -> bool:
         return user_id in self._changed or user_id in self._known

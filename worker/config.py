@@ -6,7 +6,7 @@ from typing import Final
 
 from kombu import Queue
 
-from connectbot.enqueueing import JAVA_TASKS
+from connectbot.events import JAVA_TASKS
 from connectbot.settings import Settings
 from worker.broker import kombu_url, redbeat_options, redbeat_url, transport_options, use_ssl
 from worker.routing import DEFAULT, JAVA, LANES, SPARE_BATCHES, TASK_TIME_LIMIT_SECONDS, time_limit_seconds

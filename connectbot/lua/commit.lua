@@ -7,12 +7,13 @@
 --                 each command: number of words, its words
 --                 ("if it can" in place of "group": what Redis refuses of them does not hold up the rest)
 --       a table:  "table", number of users, number of columns, the users, their versions, their roles ("" = deleted),
---                 each column: "together" | "each", number of first words, those, number of words, their descriptions
+--                 each column: "together" | "together, if known" | "each", number of first words, those, number of
+--                 words, their descriptions
 --       a sight:  "sight", user, version, the role that the user has unless another is told
 -- Returns 1 when applied; 0 when refused, because the fence is gone or the entry is not this consumer's any more.
 --
--- A table does the same for many users: a column is one command for all of them ("together") or one for each, its first
--- words and then the words made for each user as their descriptions say: "same", word · "id", text before it, text
+-- A table does the same for many users: a column is one command for all of them ("together"; or only for those that the
+-- hash of users knew before) or one for each, its first words and then the words made for each user as their descriptions say: "same", word · "id", text before it, text
 -- after it · "record" (what users are kept as) · "stencil", number of stencils, each: role, length of the id, six words
 -- (stencil.lua, which stands before this script). A user is left out when the hash of users knows a newer version: among
 -- events about one user the newest wins, whoever commits last. A sight makes nobody's role newer: it says that the user
@@ -80,41 +81,44 @@ local function role_since(id, version)
   return ""
 end
 
--- The users of a table that are not outdated: ids, versions, roles.
+-- The users of a table that are not outdated: ids, versions, roles, and who was known before.
 local function current(at, count)
   local newest = redis.call("HMGET", KEYS[2], unpack(ARGV, at, at + count - 1))
-  local ids, versions, roles = {}, {}, {}
+  local ids, versions, roles, are_known = {}, {}, {}, {}
   for row = 1, count do
     local known, id, version, role = newest[row], ARGV[at + row - 1], ARGV[at + count + row - 1], ARGV[at + 2 * count + row - 1]
     if not (known and string.sub(known, 1, #version) > version) then
       if role == "" then role = role_since(id, version) end
-      ids[#ids + 1], versions[#versions + 1], roles[#roles + 1] = id, version, role
+      local nth = #ids + 1
+      ids[nth], versions[nth], roles[nth], are_known[nth] = id, version, role, known and true
     end
   end
-  return ids, versions, roles
+  return ids, versions, roles, are_known
 end
 
 local function apply_table(at)
   local users, columns = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  local ids, versions, roles = current(at + 3, users)
+  local ids, versions, roles, are_known = current(at + 3, users)
   at = at + 3 + 3 * users
   for _ = 1, columns do
-    local together, first = ARGV[at] == "together", tonumber(ARGV[at + 1])
+    local how, first = ARGV[at], tonumber(ARGV[at + 1])
     local command, makers = {unpack(ARGV, at + 2, at + 1 + first)}, {}
     at = at + 3 + first
     for nth = 1, tonumber(ARGV[at - 1]) do makers[nth], at = kinds[ARGV[at]](at + 1) end
     local words = first
     for row = 1, #ids do
-      for nth = 1, #makers do
-        words = words + 1
-        command[words] = makers[nth](ids[row], versions[row], roles[row])
+      if are_known[row] or how ~= "together, if known" then
+        for nth = 1, #makers do
+          words = words + 1
+          command[words] = makers[nth](ids[row], versions[row], roles[row])
+        end
       end
-      if not together then
+      if how == "each" then
         redis.call(unpack(command, 1, words))
         words = first
       end
     end
-    if together and words > first then redis.call(unpack(command, 1, words)) end
+    if words > first then redis.call(unpack(command, 1, words)) end
   end
   return at
 end

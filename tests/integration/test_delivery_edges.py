@@ -222,14 +222,14 @@ def test_large_events_are_taken_a_few_at_a_time(inherited: bool, ours: Clients) 
 
 
 def test_a_large_estate_is_taken_over_without_waiting_for_the_next_beat(ours: Clients) -> None:
-    for _ in range(15):
+    for _ in range(40):
         ours.publisher.publish(*(event() for _ in range(100)))
     read(ours)
     ours.redis.delete(ours.settings.keys.lease(CONSUMER))
     idle, patient = Idle(), replace(ours, settings=replace(ours.settings, lease_seconds=600))
     consumer = LaneConsumer(patient, lane=LANE, routes=ROUTES, pool=idle, worker="w", most_in_flight=1000)
     consumer.run()
-    wait_until(lambda: sum(batch.count for batch in idle.given) == 1500, deadline_seconds=20, what="all of it")
+    wait_until(lambda: sum(batch.count for batch in idle.given) == 4000, deadline_seconds=20, what="all of it")
     consumer.stop()
 
 
