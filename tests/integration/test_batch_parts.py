@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
+import redis
 
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Batch
 from connectbot.errors import FenceLost, Later
-from connectbot.events import new_event
+from connectbot.events import encode, new_event
 from connectbot.redis_client import RedisClient
 from tasks.batch_run import PART, BatchRun
 from tasks.work import Received, Work
+from tests.support import wait_until
 
 LANE, CONSUMER = "default", "a"
 EVENTS = 2 * PART + 200
@@ -22,15 +24,22 @@ DONE, OTHER = "connectbot:test:done", "connectbot:test:other"
 Seen = Callable[[Clients, Sequence[Received]], None]
 
 
-@pytest.fixture
-def batch(ours: Clients) -> Batch:
+def received(ours: Clients, *, malformed: Collection[int] = ()) -> Batch:
+    """The order for as many events; those of the given numbers hold no JSON."""
     ours.stream.register(LANE, CONSUMER, lease_seconds=60)
-    for first in range(0, EVENTS, 100):
-        numbers = range(first, first + 100)
-        ours.publisher.publish(*(new_event("user.updated", {"n": n}, channel="connectbot:global") for n in numbers))
+    with ours.redis.pipeline(transaction=False) as pipe:
+        for n in range(EVENTS):
+            event = encode(new_event("user.updated", {"n": n}, channel="connectbot:global"))
+            pipe.xadd("connectbot:events", {"type": "user.updated", "event": "{" if n in malformed else event})
+        pipe.execute()
     entries = ours.stream.read(LANE, CONSUMER, limit=EVENTS, wait_seconds=0.01)
     assert len(entries) == EVENTS
     return Batch(LANE, CONSUMER, ("user.updated",), entries[0].id, entries[-1].id, EVENTS)
+
+
+@pytest.fixture
+def batch(ours: Clients) -> Batch:
+    return received(ours)
 
 
 def counting(seen: Seen = lambda ours, received: None) -> Work:
@@ -45,9 +54,12 @@ def counting(seen: Seen = lambda ours, received: None) -> Work:
     return Work(count)
 
 
-def once_each(ours: Clients, *, but: int | None = None) -> bool:
-    done = {int(number): int(times) for number, times in ours.redis.hgetall(DONE).items()}
-    return done == {number: 1 for number in range(EVENTS) if number != but}
+def done(ours: Clients) -> dict[int, int]:
+    return {int(number): int(times) for number, times in ours.redis.hgetall(DONE).items()}
+
+
+def once_each(ours: Clients, *, but: Collection[int] = ()) -> bool:
+    return done(ours) == {number: 1 for number in range(EVENTS) if number not in but}
 
 
 def pending(ours: Clients) -> int:
@@ -73,14 +85,20 @@ def test_the_next_part_is_worked_out_while_redis_commits(ours: Clients, batch: B
     assert pending(ours) == 0
 
 
-@pytest.mark.parametrize("culprit", [0, PART - 1, PART, PART + 7, EVENTS - 1])
-def test_an_event_that_fails_in_any_part_is_put_off_alone(culprit: int, ours: Clients, batch: Batch) -> None:
+def failing(culprit: int) -> Work:
+    """Counts each event but this one."""
+
     def fail(ours: Clients, received: Sequence[Received]) -> None:
         if any(one.event.data["n"] == culprit for one in received):
             raise Later("not_yet", delay_seconds=60)
 
-    BatchRun(ours, batch, counting(fail)).run()
-    assert once_each(ours, but=culprit)
+    return counting(fail)
+
+
+@pytest.mark.parametrize("culprit", [0, PART - 1, PART, PART + 7, EVENTS - 1])
+def test_an_event_that_fails_in_any_part_is_put_off_alone(culprit: int, ours: Clients, batch: Batch) -> None:
+    BatchRun(ours, batch, failing(culprit)).run()
+    assert once_each(ours, but=[culprit])
     assert pending(ours) == 0
     assert ours.redis.zcard(ours.settings.keys.delayed(LANE)) == 1
 
@@ -96,7 +114,7 @@ def test_what_redis_refuses_in_one_part_keeps_no_other_back(ours: Clients, batch
         return effects
 
     BatchRun(ours, batch, Work(count)).run()
-    assert once_each(ours, but=PART + 7)
+    assert once_each(ours, but=[PART + 7])
     assert pending(ours) == 0
 
 
@@ -111,5 +129,53 @@ def test_what_an_heir_takes_between_two_parts_is_left_to_it(ours: Clients, batch
         BatchRun(ours, batch, counting(die)).run()
     inherited = len(ours.stream.pending(LANE, "heir", limit=EVENTS))
     assert inherited in (EVENTS - PART, EVENTS - 2 * PART)
-    done = {int(number): int(times) for number, times in ours.redis.hgetall(DONE).items()}
-    assert done == dict.fromkeys(range(EVENTS - inherited), 1)
+    assert done(ours) == dict.fromkeys(range(EVENTS - inherited), 1)
+
+
+def test_the_next_part_is_asked_for_before_this_one_is_given(ours: Clients, batch: Batch, client: RedisClient) -> None:
+    def asked() -> int:
+        return int(client.info("commandstats").get("cmdstat_xrange", {"calls": 0})["calls"])
+
+    before, parts = asked(), ours.stream.fetch_each(batch, limit=PART)
+    assert len(next(parts)) == PART
+    wait_until(lambda: asked() == before + 2, deadline_seconds=10, what="the second question")
+    assert [len(part) for part in parts] == [PART, EVENTS - 2 * PART]
+
+
+def test_who_reads_no_further_leaves_no_answer_behind(ours: Clients, batch: Batch) -> None:
+    for part in ours.stream.fetch_each(batch, limit=PART):
+        assert len(part) == PART
+        break
+    assert len(ours.stream.fetch(batch)) == EVENTS
+
+
+def test_what_was_deleted_from_any_part_is_acknowledged(ours: Clients, batch: Batch) -> None:
+    ids, gone = [entry.id for entry in ours.stream.fetch(batch)], [0, PART, PART + 1, EVENTS - 1]
+    ours.redis.xdel("connectbot:events", *(ids[number] for number in gone))
+    BatchRun(ours, batch, counting()).run()
+    assert pending(ours) == 0
+    assert ours.redis.hget(ours.settings.keys.counters, "deleted_entries") == b"4"
+    assert once_each(ours, but=gone)
+
+
+@pytest.mark.parametrize("numbers", [range(1), range(PART, PART + 1), range(PART, 2 * PART), range(EVENTS)], ids=str)
+def test_what_cannot_be_read_is_buried_and_the_rest_is_done(numbers: range, ours: Clients) -> None:
+    BatchRun(ours, received(ours, malformed=numbers), counting()).run()
+    assert pending(ours) == 0
+    assert ours.redis.xlen(ours.settings.keys.dead) == len(numbers)
+    assert once_each(ours, but=numbers)
+
+
+def test_an_event_may_fail_after_a_part_that_cannot_be_read(ours: Clients) -> None:
+    unreadable, culprit = range(PART), EVENTS - 1
+    BatchRun(ours, received(ours, malformed=unreadable), failing(culprit)).run()
+    assert once_each(ours, but=[*unreadable, culprit])
+    assert pending(ours) == 0
+
+
+def test_nothing_is_left_out_when_a_burial_fails(ours: Clients) -> None:
+    batch = received(ours, malformed=[PART])
+    ours.redis.set(ours.settings.keys.dead, "no stream")
+    with pytest.raises(redis.ResponseError):
+        BatchRun(ours, batch, counting()).run()
+    assert pending(ours) == EVENTS - len(done(ours))

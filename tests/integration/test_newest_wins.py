@@ -7,6 +7,7 @@ from itertools import count, permutations, product
 
 import pytest
 
+from connectbot.cache_keys import menu_key
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Entry
@@ -23,6 +24,7 @@ KINDS = {
     "deleted": ("user.deleted", None),
 }
 HISTORIES = [*product(KINDS, repeat=2), *product(KINDS, repeat=3)]
+CLEARED = "cache cleared"
 
 
 def at_last(history: Iterable[str]) -> str | None:
@@ -40,9 +42,9 @@ def at_last(history: Iterable[str]) -> str | None:
 def entries(user_id: int, history: Iterable[str]) -> list[Entry]:
     made = []
     for second, kind in enumerate(history, 1):
-        type_, role = KINDS[kind]
+        type_, role = KINDS.get(kind, ("system.cache_cleared", None))
         user = {"id": user_id, "role": role} if role else {"id": user_id}
-        event = new_event(type_, {"user": user}, channel="connectbot:global")
+        event = new_event(type_, {"user": user, "user_id": user_id}, channel="connectbot:global")
         made.append(Entry(f"{second}000-0", {b"type": type_.encode(), b"event": encode(event)}))
     return made
 
@@ -85,3 +87,17 @@ def test_a_user_who_is_gone_is_not_remembered_as_seen(ours: Clients, work_out: W
         ours.stream.apply(written)
     assert ours.users.look_up([7])[7].role is None
     assert not ours.redis.exists(ours.settings.keys.seen_users)
+
+
+@pytest.mark.parametrize(
+    "history",
+    [("created as admin", "made a manager"), ("made a manager", "created as admin"), ("deleted", "created as admin"),
+     ("created as admin", CLEARED), (CLEARED, "created as admin")],
+    ids=", then ".join,
+)  # fmt: skip
+def test_old_menus_go_where_a_user_is_not_only_created(ours: Clients, history: tuple[str, ...]) -> None:
+    """All in one batch, about somebody of whom nothing was known: who is only created has no old ones."""
+    old = f":1:{menu_key(7, 'activities')}"
+    ours.redis.set(old, "made for what the user was")
+    ours.stream.apply(menus.follow(ours, [Received(entry, entry.event()) for entry in entries(7, history)]))
+    assert not ours.redis.exists(old)

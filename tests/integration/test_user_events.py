@@ -59,6 +59,22 @@ def test_a_promoted_user_loses_the_old_menus(ours: Clients) -> None:
     assert not ours.redis.exists(f":1:{menu_key(7, 'activities')}")
 
 
+def test_who_is_created_anew_loses_the_old_menus(ours: Clients) -> None:
+    create(ours, 7, "employee")
+    until_options(ours, 7, 3)
+    ours.redis.set(f":1:{menu_key(7, 'activities')}", "made for an employee")
+    create(ours, 7, "admin")
+    until_options(ours, 7, 5)
+    assert not ours.redis.exists(f":1:{menu_key(7, 'activities')}")
+
+
+def test_what_the_site_has_cached_for_a_new_user_stays(ours: Clients) -> None:
+    ours.redis.set(f":1:{menu_key(7, 'activities')}", "made since the user is there")
+    create(ours, 7, "admin")
+    until_options(ours, 7, 5)
+    assert ours.redis.get(f":1:{menu_key(7, 'activities')}") == b"made since the user is there"
+
+
 def test_an_update_without_a_role_keeps_the_role(ours: Clients) -> None:
     create(ours, 7, "admin")
     until_options(ours, 7, 5)
