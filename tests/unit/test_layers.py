@@ -24,6 +24,14 @@ for name in sys.argv[1:]:
 print(json.dumps(sorted(name for name in sys.modules if "." not in name)))
 """
 
+AS_A_WORKER_LOADS = """
+import sys
+from worker.app import app
+app.loader.import_default_modules()
+app.conf.timezone  # reads worker/config.py
+print(*sorted(name for name in sys.modules if name.startswith(("connectbot.", "sqlite3"))))
+"""
+
 
 @pytest.fixture(scope="module")
 def imported_with_connectbot() -> set[str]:
@@ -53,6 +61,23 @@ def attributes_read() -> set[str]:
 def test_importing_connectbot_does_not_import(other: str, imported_with_connectbot: set[str]) -> None:
     assert "connectbot" in imported_with_connectbot
     assert other not in imported_with_connectbot
+
+
+def test_a_worker_does_not_load_what_is_for_the_site() -> None:
+    """Each of its processes would hold it in memory."""
+    command = [sys.executable, "-c", AS_A_WORKER_LOADS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    loaded = done.stdout.split()
+    assert "connectbot.stream" in loaded
+    for_the_site = (
+        "connectbot.integration",
+        "connectbot.offline",
+        "connectbot.django",
+        "connectbot.testing",
+        "sqlite3",
+    )
+    assert [name for name in loaded if name.startswith(for_the_site)] == []
 
 
 @pytest.mark.parametrize(("package", "others"), [("connectbot", {"tasks", "worker"}), ("tasks", {"worker"})])
