@@ -107,6 +107,7 @@ def sentinel_options(address: RedisAddress) -> dict[str, Any]:
     return {
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "socket_timeout": CONNECT_TIMEOUT_SECONDS,  # the next one is asked instead
+        "retry": Retry(NoBackoff(), 0),
         **address.sentinel_login(),
         **tls,
     }

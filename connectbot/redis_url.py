@@ -56,7 +56,7 @@ class RedisAddress:
             return _sentinels(url) if scheme == "sentinel" else _server(url, scheme)
         except ValueError:
             # Not chained: the error quotes parts of the URL.
-            raise SettingsError(f"the address of Redis ({scheme}://...) cannot be read: check its ports, "
+            raise SettingsError(f"the address of Redis ({scheme}://...) cannot be read: check its hosts, its ports, "
                                 "its database number, its parameters, and that its password has %23 for #, %2F for / "
                                 "and the like") from None  # fmt: skip
 
@@ -81,7 +81,7 @@ def _server(url: str, scheme: str) -> RedisAddress:
     told.pop("connection_class", None)
     hosts: tuple[tuple[str, int], ...] = ()
     if scheme != "unix":
-        hosts = ((told.pop("host", "localhost"), told.pop("port", REDIS_PORT)),)
+        hosts = ((_name(told.pop("host", "localhost")), told.pop("port", REDIS_PORT)),)
     tls = _take_tls(told)
     return RedisAddress(
         scheme=scheme,
@@ -132,7 +132,12 @@ def _host(text: str) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     if not parts.hostname:
         raise ValueError(text)
-    return parts.hostname, parts.port or SENTINEL_PORT
+    return _name(parts.hostname), parts.port or SENTINEL_PORT
+
+
+def _name(host: str) -> str:
+    host.encode("idna")  # as the resolver will: with an empty part, say, it is no name
+    return host
 
 
 def _only_set(**values: str | None) -> dict[str, str]:

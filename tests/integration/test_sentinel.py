@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socketserver
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -73,6 +76,32 @@ def test_the_address_needs_the_passwords_of_both(replicated: ReplicatedRedis) ->
         with pytest.raises(RedisUnavailable):
             Clients.open(Settings(redis_url=replicated.url), client=client).stream.ensure_lanes(["default"])
         client.close()
+
+
+def test_sentinels_that_are_away_are_asked_once_each() -> None:
+    """redis-py's own three tries each, with pauses between them, would hold up everybody for seconds."""
+    asked: list[int] = []
+    with closing_at_once(asked) as first, closing_at_once(asked) as second:
+        ours = Clients.open(Settings(redis_url=f"sentinel://{HOST}:{first},{HOST}:{second}/service/0"))
+        with pytest.raises(RedisUnavailable):
+            ours.stream.now()
+    assert sorted(asked) == sorted([first, second])
+
+
+@contextmanager
+def closing_at_once(asked: list[int]) -> Iterator[int]:
+    """A server that ends each connection; it notes its own port for each."""
+
+    class Closes(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked.append(int(self.request.getsockname()[1]))
+
+    with socketserver.TCPServer((HOST, 0), Closes) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield server.socket.getsockname()[1]
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

@@ -62,6 +62,8 @@ def test_an_address_is_taken_apart(url: str, address: RedisAddress) -> None:
         f"redis://:{SECRET}/more@h/0",
         f"redis://h/0?socket_timeout={SECRET}",
         f":{SECRET}@h:6379",
+        f"redis://:{SECRET}@a..b:6379/0",
+        f"sentinel://:{SECRET}@h1:1,{'a' * 64}/service",
     ],
 )
 def test_what_cannot_be_read_is_refused_without_showing_it(url: str) -> None:
