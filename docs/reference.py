@@ -176,7 +176,7 @@ def _own_metrics() -> Iterator[tuple[Any, tuple[str, ...]]]:
     """What a worker would serve whose Redis is empty."""
     lane = LaneFigures(
         lane="default", lag=0, lag_is_exact=True, pending=0, in_flight=0, oldest_age_seconds=0, delayed=0, parked=0,
-        consumers=(), fallen=(), ages=Ages.read({}),
+        oldest_parked_age_seconds=0, consumers=(), fallen=(), ages=Ages.read({}),
     )  # fmt: skip
     figures = Figures(
         now=0, lanes=[lane], entries=0, dead=0, last_tick=None, temp_data_due=0, temp_data_overdue=0, users_known=0,

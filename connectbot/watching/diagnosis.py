@@ -5,6 +5,7 @@ What there is to find is in `redis_problems` and `lane_problems`; here it is put
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -124,26 +125,33 @@ def _connect(url: str) -> RedisClient:
 
 def _unavailable(name: str, url: str, reason: RedisUnavailable) -> Problem:
     """Why Redis cannot serve, as far as that can be told from here."""
-    what = "Redis" if name == "redis" else "The broker's Redis"
+    what, setting = ("Redis", "REDIS_URL") if name == "redis" else ("The broker's Redis", "CELERY_BROKER_URL")
     where = f"{what} at {RedisAddress.parse(url)}"
     cause = reason.__cause__
     if isinstance(cause, redis.AuthenticationError | redis.exceptions.NoPermissionError):
-        return Problem(f"{name}_refuses", f"{where} refuses our user or password.", "Correct the URL in the settings.")
+        return Problem(f"{name}_refuses", f"{where} refuses our user or password.", f"Correct {setting}.")
     if isinstance(cause, redis.TimeoutError):
         return Problem(
             f"{name}_frozen",
             f"{where} does not answer within {ANSWER_SECONDS:g} s: it hangs, or the way there is cut.",
-            "Look whether its process is stopped, swapping or in a long command; restart it if it does not recover.",
+            f"See that {setting} names the right host, and whether that is down, or Redis stopped, swapping or in a "
+            "long command; restart it if it does not recover.",
         )
     if isinstance(cause, redis.ConnectionError) and not isinstance(cause, redis.exceptions.BusyLoadingError):
         return Problem(
             f"{name}_away",
-            f"{where} cannot be reached: {_who_is_missing(cause)}.",
-            "Start Redis, or correct REDIS_URL (CELERY_BROKER_URL for the broker); no event is lost meanwhile.",
+            f"{where} cannot be reached: {_why_not_reached(cause)}.",
+            f"Start Redis, or correct {setting}; no event is lost meanwhile.",
         )
     return Problem(f"{name}_cannot_serve", f"{where} cannot serve now: {cause}.", "Redis' own log says why.")
 
 
-def _who_is_missing(cause: redis.ConnectionError) -> str:
-    of_sentinels = isinstance(cause, redis.sentinel.MasterNotFoundError)
-    return "no sentinel answers and names a master" if of_sentinels else "nobody takes the connection"
+def _why_not_reached(cause: redis.ConnectionError) -> str:
+    if isinstance(cause, redis.sentinel.MasterNotFoundError):
+        return "no sentinel answers and names a master"
+    reason = cause.__context__  # the system's own error, which redis-py puts into words
+    if isinstance(reason, socket.gaierror):
+        return f"the name of its host does not resolve ({reason.strerror})"
+    if isinstance(reason, ConnectionRefusedError | FileNotFoundError):
+        return "nobody takes the connection"
+    return str(cause).rstrip(".")

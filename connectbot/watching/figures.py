@@ -32,8 +32,9 @@ return {#rows, #rows > 0 and rows[#rows][1] or ""}
 class LaneFigures:
     """One lane, now. ``lag_is_exact`` is false when more entries wait than were counted: then lag is at least that.
 
-    ``oldest_age_seconds`` is the age of the oldest entry of the backlog, 0 without one. ``consumers`` are those alive,
-    ``fallen`` those whose lease has run out and whose entries nobody has taken over yet.
+    ``oldest_age_seconds`` is the age of the oldest entry of the backlog, ``oldest_parked_age_seconds`` that of the
+    oldest parked one since its event first came; 0 without one. ``consumers`` are those alive, ``fallen`` those whose
+    lease has run out and whose entries nobody has taken over yet.
     """
 
     lane: str
@@ -44,6 +45,7 @@ class LaneFigures:
     oldest_age_seconds: float
     delayed: int
     parked: int
+    oldest_parked_age_seconds: float
     consumers: Sequence[str]
     fallen: Sequence[str]
     ages: Ages
@@ -143,18 +145,17 @@ class _Reading:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zcard(self._keys.delayed(lane))
             pipe.zcard(self._keys.parked(lane))
+            pipe.zrange(self._keys.parked(lane), 0, 0, withscores=True)
             pipe.hgetall(self._keys.ages(lane))
             pipe.hkeys(self._keys.fences(lane))
             if group is not None:
                 pipe.xpending(self._keys.events, lane)
                 pipe.xrange(self._keys.events, f"({group['last-delivered-id'].decode()}", count=1)
-            delayed, parked, ages, names, *of_group = pipe.execute()
+            delayed, parked, oldest_parked, ages, names, *of_group = pipe.execute()
         pending, after = of_group or (_NOTHING_PENDING, [])
         living, fallen = self._sort_out([name.decode() for name in names])
         lag, exact = self._lag(group, is_behind=bool(after))
-        oldest = min(
-            (id_ for id_ in (pending["min"], *(row[0] for row in after)) if id_), key=_milliseconds, default=None
-        )
+        backlog = [_milliseconds(id_) for id_ in (pending["min"], *(row[0] for row in after)) if id_]
         held = {consumer["name"].decode(): consumer["pending"] for consumer in pending["consumers"]}
         return LaneFigures(
             lane=lane,
@@ -162,9 +163,10 @@ class _Reading:
             lag_is_exact=exact,
             pending=pending["pending"],
             in_flight=sum(held.get(name, 0) for name in living),
-            oldest_age_seconds=0.0 if oldest is None else max(0.0, now - _milliseconds(oldest) / 1000),
+            oldest_age_seconds=_oldest_age_seconds(backlog, now),
             delayed=delayed,
             parked=parked,
+            oldest_parked_age_seconds=_oldest_age_seconds([came_ms for _, came_ms in oldest_parked], now),
             consumers=living,
             fallen=fallen,
             ages=Ages.read(ages),
@@ -207,6 +209,10 @@ class _Reading:
 
 
 _NOTHING_PENDING: Final[Mapping[str, Any]] = {"pending": 0, "min": None, "consumers": []}
+
+
+def _oldest_age_seconds(came_ms: Sequence[float], now: float) -> float:
+    return max(0.0, now - min(came_ms) / 1000) if came_ms else 0.0
 
 
 def _milliseconds(id_: bytes) -> int:

@@ -151,18 +151,20 @@ def other_problems(figures: Figures) -> Iterator[Problem]:
 
 
 def _breaker(figures: Figures) -> Problem:
-    parked = sum(lane.parked for lane in figures.lanes)
+    parked = f"jobs parked: {sum(lane.parked for lane in figures.lanes):,}"
+    if oldest := max((lane.oldest_parked_age_seconds for lane in figures.lanes), default=0.0):
+        parked += f", the oldest of them {oldest:.0f} s old"
     if figures.breaker == State.HALF_OPEN.value:
         return Problem(
             "breaker_half_open",
-            f"The circuit breaker of the Java service is half open: it lets a few jobs pass; jobs parked: {parked:,}.",
+            f"The circuit breaker of the Java service is half open: it lets a few jobs pass; {parked}.",
             "Nothing is to be done: the next calls decide whether it closes.",
             is_advice=True,
         )
     by_hand = figures.breaker == State.FORCED_OPEN.value
     return Problem(
         "breaker_open",
-        f"The circuit breaker of the Java service is {figures.breaker.replace('_', ' ')}; jobs parked: {parked:,}.",
+        f"The circuit breaker of the Java service is {figures.breaker.replace('_', ' ')}; {parked}.",
         "An operator has forced it open: `connectbot java release` lets the jobs go on."
         if by_hand
         else "Look after the Java service: the jobs go on by themselves when it is well, and none is lost.",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -153,6 +156,30 @@ def test_check_names_a_redis_that_is_not_there() -> None:
     assert problem.cause == "Redis at redis://127.0.0.1:1/0 cannot be reached: nobody takes the connection."
 
 
+def test_check_names_a_host_that_has_no_address(settings: Settings, ours: Clients) -> None:
+    unknown = "redis://:secret@no-such-host.invalid:6379/0"  # RFC 6761: it never resolves
+    [problem] = Diagnosis(Settings(redis_url=unknown), LANES).problems()
+    assert problem.name == "redis_away"
+    told = "at redis://no-such-host.invalid:6379/0 cannot be reached: the name of its host does not resolve ("
+    assert problem.cause.startswith(f"Redis {told}")
+    assert problem.remedy == "Start Redis, or correct REDIS_URL; no event is lost meanwhile."
+    found = Diagnosis(dataclasses.replace(settings, celery_broker_url=unknown), LANES).problems()
+    [broker] = [problem for problem in found if problem.name == "broker_away"]
+    assert broker.cause.startswith(f"The broker's Redis {told}")
+    assert broker.remedy == "Start Redis, or correct CELERY_BROKER_URL; no event is lost meanwhile."
+
+
+def test_check_does_not_say_that_nobody_is_there_where_somebody_hangs_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=lambda: server.accept()[0].close())
+        thread.start()
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        [problem] = Diagnosis(Settings(redis_url=url), LANES).problems()
+        thread.join()
+    assert problem.cause.startswith(f"Redis at {url} cannot be reached: ")
+    assert "nobody" not in problem.cause
+
+
 def test_check_names_sentinels_without_a_master() -> None:
     [problem] = Diagnosis(Settings(redis_url="sentinel://127.0.0.1:1/service/0"), LANES).problems()
     assert problem.cause.endswith(" cannot be reached: no sentinel answers and names a master.")
@@ -191,6 +218,16 @@ def test_a_schedule_that_has_just_begun_is_given_time(settings: Settings, ours: 
     begin("beat", seconds_ago=90)
     begin("worker", seconds_ago=90)
     assert causes(settings, beat=True) == {"beat_silent": "The schedule has never ticked, although a beat runs."}
+
+
+def test_check_and_stats_tell_how_long_the_oldest_parked_job_has_waited(settings: Settings, ours: Clients) -> None:
+    ours.redis.hset(settings.keys.java_breaker, "state", "open")
+    assert causes(settings)["breaker_open"] == "The circuit breaker of the Java service is open; jobs parked: 0."
+    assert "oldest parked event" not in run(settings, "stats").stdout
+    for hours in (1, 3):
+        ours.redis.zadd(settings.keys.parked("default"), {f"{hours}": (time.time() - hours * 3600) * 1000})
+    assert "; jobs parked: 2, the oldest of them 108" in causes(settings)["breaker_open"]
+    assert re.search(r"oldest parked event +3 h", run(settings, "stats").stdout)
 
 
 def test_jobs_that_pass_again_are_no_fault(settings: Settings, ours: Clients) -> None:

@@ -58,6 +58,20 @@ def test_every_entry_is_in_one_figure(ours: Clients) -> None:
     assert (lane(ours, "java").lag, lane(ours, "java").pending) == (10, 0)
 
 
+def test_the_oldest_parked_is_as_old_as_its_event(ours: Clients) -> None:
+    join(ours, "alive")
+    for seconds_ago in (100, 50):
+        came = f"{int((time.time() - seconds_ago) * 1000)}-0"
+        ours.redis.xadd(ours.settings.keys.events, {"event": b'{"id":"a","type":"user.login","data":{}}'}, id=came)
+    assert lane(ours).oldest_parked_age_seconds == 0
+    for entry in reversed(ours.stream.read("default", "alive", limit=2, wait_seconds=0.1)):
+        effects = Effects()
+        effects.add(*aside.parking(ours.settings.keys, "default", entry, deadline=None))
+        ours.stream.commit("default", "alive", [entry.id], effects)
+    assert 100 <= lane(ours).oldest_parked_age_seconds < 110
+    assert lane(ours, "java").oldest_parked_age_seconds == 0
+
+
 def test_what_was_put_aside_is_counted_apart(ours: Clients) -> None:
     publish(ours, 2)
     join(ours, "alive")

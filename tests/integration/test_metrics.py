@@ -218,7 +218,14 @@ def test_what_is_parked_by_hand_is_no_outage() -> None:
         for rule in group["rules"]
         if "breaker" in rule["expr"]
     }
-    assert states == {"ConnectBotJavaBreakerOpen": ["open"], "ConnectBotJavaParkedByHand": ["forced_open"]}
+    assert states == {
+        "ConnectBotJavaBreakerOpen": ["open"],
+        "ConnectBotParkedOld": ["forced_open"],
+        "ConnectBotJavaParkedByHand": ["forced_open"],
+    }
+    assert 'unless on () max(connectbot_java_breaker_state{state="forced_open"}) == 1' in next(
+        expression for expression in expressions() if "oldest_parked" in expression and "> 3600" in expression
+    )
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap() -> None:

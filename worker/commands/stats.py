@@ -158,6 +158,8 @@ def _rest(figures: Figures) -> Table:
     table = Table(show_header=False, box=SIMPLE, padding=(0, 1), pad_edge=False)
     table.add_row("dead letters", Text(f"{figures.dead:,}", "bold red" if figures.dead else ""))
     table.add_row("Java breaker", Text(figures.breaker, "" if figures.breaker == "closed" else "bold red"))
+    if parked := max(lane.oldest_parked_age_seconds for lane in figures.lanes):
+        table.add_row("oldest parked event", duration(parked))
     table.add_row("beat's last tick", tick)
     table.add_row("temporary data due", f"{figures.temp_data_due:,} ({figures.temp_data_overdue:,} overdue)")
     table.add_row("users with menus", f"{figures.users_with_menus:,} cached of {figures.users_known:,} known")
