@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from connectbot.redis_client import Command
 
@@ -33,31 +33,48 @@ def with_id(before: str = "", after: str = "") -> Word:
     return ("id", before, after)
 
 
-def filled_in(stencils: Mapping[tuple[str, int], Stencil]) -> Word:
-    """A value of the cache in which the user's id is filled in, by the role and the length of the id."""
-    return ("stencil", len(stencils), *(word for where, stencil in stencils.items() for word in (*where, *stencil)))
-
-
-TOGETHER: Final = "together"
-"""One command takes the words for all users (HSET, ZADD, DEL …)."""
-TOGETHER_IF_KNOWN: Final = "together, if known"
-"""One command takes the words for those users who were known before."""
-EACH: Final = "each"
-"""Each user gets a command."""
-
-
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One kind of command for some users: its ``first`` words, then the ``words`` made for each user."""
+    """One command for some users: its ``first`` words, then the ``words`` made for each user.
+
+    ``only_known`` leaves out those of whom nothing was known before.
+    """
 
     first: Command
     words: Sequence[Word]
-    how: Literal["together", "together, if known", "each"] = TOGETHER
+    only_known: bool = False
 
     @classmethod
     def of(cls, command: Command) -> Column:
         """A column for one user alone."""
         return cls(command[:1], [same(word) for word in command[1:]])
+
+    def described(self) -> Iterator[Any]:
+        """It in the form that ``commit.lua`` reads."""
+        how = "together, if known" if self.only_known else "together"
+        yield from (how, len(self.first), *self.first, len(self.words))
+        for word in self.words:
+            yield from word
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A value of the cache for each of some users, who have it for ``lifetime_ms``.
+
+    Its key is the user's id between two texts; the value is a stencil with the id filled in, by the user's role and the
+    length of the id.
+    """
+
+    before: str
+    after: str
+    lifetime_ms: int
+    stencils: Mapping[tuple[str, int], Stencil]
+
+    def described(self) -> Iterator[Any]:
+        """It in the form that ``commit.lua`` reads."""
+        yield from ("value", self.before, self.after, self.lifetime_ms, len(self.stencils))
+        for (role, length), stencil in self.stencils.items():
+            yield from (role, length, *stencil)
 
 
 @dataclass(slots=True)
@@ -78,12 +95,12 @@ class Effects:
         """Commands that nothing depends on: what Redis refuses of them does not hold up the rest."""
         self._add_group("if it can", "", commands)
 
-    def add_for_users(self, users: Sequence[KnownUser], columns: Sequence[Column]) -> None:
+    def add_for_users(self, users: Sequence[KnownUser], columns: Sequence[Column | Values]) -> None:
         """Commands for users, column by column.
 
         What is for a user is left out when something newer than the user's version is known by then.
         """
-        described = [word for column in columns for word in _describe(column)]
+        described = [word for column in columns for word in column.described()]
         for at in range(0, len(users), USERS_IN_A_TABLE):
             part = users[at : at + USERS_IN_A_TABLE]
             self._words += ("table", len(part), len(columns))
@@ -113,9 +130,3 @@ class Effects:
         for command in given:
             self._words.append(len(command))
             self._words += command
-
-
-def _describe(column: Column) -> Iterator[Any]:
-    yield from (column.how, len(column.first), *column.first, len(column.words))
-    for word in column.words:
-        yield from word

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import msgspec
 from connectbot import json_text, scan
 from connectbot.cache import Cache, Ending, Stencil
 from connectbot.cache_keys import MENU_PREFIX, CacheKeys, menu_key
-from connectbot.effects import EACH, TOGETHER, TOGETHER_IF_KNOWN, Column, Word, filled_in, same, with_id
+from connectbot.effects import Column, Values, same, with_id
 from connectbot.errors import UnreadableValue
 from connectbot.keys import Keys
 from connectbot.menu_warmer import MenuWarmer, menu_start
@@ -164,7 +164,7 @@ class Menus:
 
     def writing(
         self, users: Sequence[KnownUser], *, now: float, types: Iterable[str] = (), are_new: bool = False
-    ) -> list[Column]:
+    ) -> list[Column | Values]:
         """The commands that rebuild the menus of some ``types`` of users; by default the warm ones.
 
         By default they also remove the users' other menus, which were made for what the users were before. Users who
@@ -172,7 +172,10 @@ class Menus:
         """
         chosen = tuple(types) or self._warm
         stencils = self._stencils(users, chosen, start=menu_start(now))
-        columns = [self._caching(menu_type, stencils[menu_type]) for menu_type in chosen]
+        lifetime_ms = self._ttl_seconds * 1000
+        columns: list[Column | Values] = [
+            Values(self._prefix, f":{menu_type}", lifetime_ms, stencils[menu_type]) for menu_type in chosen
+        ]
         if chosen == self._warm:
             columns += self._putting_down(runs_out=repr(now + self._ttl_seconds), are_new=are_new)
         return columns
@@ -204,19 +207,12 @@ class Menus:
             for menu_type in types
         }
 
-    def _caching(self, menu_type: str, stencils: Mapping[tuple[str, int], Stencil]) -> Column:
-        value, lifetime = filled_in(stencils), (same("PX"), same(self._ttl_seconds * 1000))
-        return Column(("SET",), (self._key_of(menu_type), value, *lifetime), EACH)
-
     def _putting_down(self, *, runs_out: str, are_new: bool) -> Iterator[Column]:
         """Note when the warm menus run out, and remove the others."""
         if others := [menu_type for menu_type in MENU_TYPES if menu_type not in self._warm]:
-            keys = [self._key_of(menu_type) for menu_type in others]
-            yield Column(("DEL",), keys, TOGETHER_IF_KNOWN if are_new else TOGETHER)
+            keys = [with_id(self._prefix, f":{menu_type}") for menu_type in others]
+            yield Column(("DEL",), keys, only_known=are_new)
         yield Column(("ZADD", self._keys.warm_menus), (same(runs_out), with_id()))
-
-    def _key_of(self, menu_type: str) -> Word:
-        return with_id(self._prefix, f":{menu_type}")
 
     def _make_ending(self, menu_type: str, role: str) -> Ending:
         """What the menus of one type and role have in common: all but the user's id and the time."""

@@ -8,9 +8,9 @@ end
 
 -- The value with the id in it, and at its end the Adler-32 that follows from the one with zeros for the id.
 local function fill_in(stencil, id)
-  local sum, weighed = 0, 0
-  for nth = 1, #id do
-    local digit = string.byte(id, nth) - 48
+  local bytes, sum, weighed = {string.byte(id, 1, -1)}, 0, 0
+  for nth = 1, #bytes do
+    local digit = bytes[nth] - 48
     sum = sum + digit
     weighed = weighed + nth * digit
   end
