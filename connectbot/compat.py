@@ -9,7 +9,7 @@ from connectbot.asynchronous import awaitable
 from connectbot.cache_keys import employee_key, interests_key, participants_key, session_key
 from connectbot.integration.events import EventPublisher
 from connectbot.integration.facade import redis_integration
-from connectbot.integration.helpers import forget_employee
+from connectbot.integration.helpers import forget_employee, keep_cached
 from connectbot.integration.menu_cache import MenuCache
 from connectbot.integration.site import default_site
 from connectbot.integration.temp_data import TempDataManager
@@ -32,7 +32,7 @@ class RedisManager:
     @staticmethod
     def set_employee_data(employee_id: int, data: object, timeout: float = EMPLOYEE_SECONDS) -> bool:
         """Keep what is known of an employee."""
-        return _set(employee_key(employee_id), data, timeout)
+        return keep_cached(employee_key(employee_id), data, timeout)
 
     @staticmethod
     def get_employee_data(employee_id: int) -> Any:
@@ -47,7 +47,7 @@ class RedisManager:
     @staticmethod
     def set_employee_interests(employee_id: int, interests: object, timeout: float = INTERESTS_SECONDS) -> bool:
         """Keep an employee's interests."""
-        return _set(interests_key(employee_id), interests, timeout)
+        return keep_cached(interests_key(employee_id), interests, timeout)
 
     @staticmethod
     def get_employee_interests(employee_id: int) -> Any:
@@ -64,7 +64,7 @@ class RedisManager:
         activity_id: int, participants: object, timeout: float = PARTICIPANTS_SECONDS
     ) -> bool:
         """Keep who takes part in an activity."""
-        return _set(participants_key(activity_id), participants, timeout)
+        return keep_cached(participants_key(activity_id), participants, timeout)
 
     @staticmethod
     def get_activity_participants(activity_id: int) -> Any:
@@ -79,7 +79,7 @@ class RedisManager:
     @staticmethod
     def set_user_session(user_id: int, session: object, timeout: float = SESSION_SECONDS) -> bool:
         """Keep what the old manager calls a user's session; Django's own sessions are something else."""
-        return _set(session_key(user_id), session, timeout)
+        return keep_cached(session_key(user_id), session, timeout)
 
     @staticmethod
     def get_user_session(user_id: int) -> Any:
@@ -134,11 +134,6 @@ class EnhancedRedisManager(RedisManager):
     def health_check() -> dict[str, Any]:
         """What `redis_integration.health_check` answers."""
         return redis_integration.health_check()
-
-
-def _set(key: str, value: object, timeout: float) -> bool:
-    site = default_site()
-    return site.do(f"the cached {key}", lambda: site.clients.cache.set(key, value, timeout))
 
 
 def _get(key: str) -> Any:

@@ -5,12 +5,11 @@ The module has another name than the function, because ``connectbot.enqueue`` is
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from typing import Any, Protocol
 
 from connectbot.events import JAVA_TASKS, ConnectBotEvents, new_event
-from connectbot.integration.site import default_settings
+from connectbot.integration.site import default_settings, generation
 from connectbot.publisher import EventPublisher
 from connectbot.redis_client import connect
 from connectbot.settings import Settings
@@ -35,7 +34,7 @@ def enqueue(task: str | NamedTask, /, *args: Any, **kwargs: Any) -> str:
     When this returns, the task is in the stream. Raises `BacklogFull`, `RedisUnavailable` or `MalformedEvent`; it is
     not there then, except that after `RedisUnavailable` it may be.
     """
-    settings, publisher = _opened(os.getpid())
+    settings, publisher = _opened(generation())
     name = task if isinstance(task, str) else task.name
     event = new_event(
         ConnectBotEvents.JAVA_TASK_ENQUEUED if name.startswith(JAVA_TASKS) else ConnectBotEvents.TASK_ENQUEUED,
@@ -47,7 +46,7 @@ def enqueue(task: str | NamedTask, /, *args: Any, **kwargs: Any) -> str:
 
 
 @lru_cache(maxsize=1)
-def _opened(_pid: int) -> tuple[Settings, EventPublisher]:
+def _opened(_generation: tuple[int, int]) -> tuple[Settings, EventPublisher]:
     """What this process publishes with: a child never uses its parent's connections."""
     settings = default_settings()
     stream = EventStream(connect(settings.redis_url), settings.keys)

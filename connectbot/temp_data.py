@@ -6,15 +6,12 @@ Redis removes what has expired by itself; what v21 cannot do is to tell anyone. 
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final
-
-import msgspec
 
 from connectbot import events, json_text, safe_pickle, scan
 from connectbot.cache import Cache
@@ -34,7 +31,6 @@ EXPIRED_AT_ONCE: Final = 250
 """Redis takes so much out of the index while the events of the next are written."""
 _READ_BACK: Final = (str, int, float, bytes, type(None))
 _PLAIN: Final[dict[type, Callable[[Any], object]]] = {str: str.__str__, int: int.__int__, float: float.__float__}
-_BINARY: Final = (bytes, bytearray, memoryview)
 _LONGEST_ID: Final = len(str(2**63))
 _USER_NAMESPACE = user_namespace(0).removesuffix("0")
 
@@ -73,7 +69,12 @@ class TempData:
         self._expire_script = QuickScript(client, "expire_temp")
 
     def store(self, namespace: str, key: str, data: object, *, now: float, ttl_seconds: float | None = None) -> None:
-        """Keep ``data`` for ``ttl_seconds`` from ``now`` (epoch seconds)."""
+        """Keep ``data`` for ``ttl_seconds`` from ``now`` (epoch seconds).
+
+        A dict, list or tuple is kept as JSON (`json_text.dumps`), so that sets inside it come back as lists; anything
+        else, such as a set, comes back as it was. Raises `UnreadableValue` for what is no plain data, and what
+        `json_text.dumps` or ``pickle.dumps`` raises when it has no form for the data.
+        """
         self._execute(self.storing(namespace, key, data, ttl_seconds=ttl_seconds, now=now))
 
     def storing(
@@ -235,16 +236,14 @@ def _encode(namespace: str, data: object, *, now: float) -> str:
     """v21's record: containers as JSON, anything else as a pickle in hexadecimal, which v21 reads back."""
     data = _plain(data)
     in_json = isinstance(data, (dict, list, tuple))
-    return json.dumps(
+    return json_text.dumps(
         {
             "data": data if in_json else _pickled(data),
             "type": type(data).__name__,
             "created_at": datetime.fromtimestamp(now, UTC).isoformat(),
             "namespace": namespace,
             "serialized": in_json,
-        },
-        ensure_ascii=False,
-        default=_as_json,
+        }
     )
 
 
@@ -254,13 +253,6 @@ def _plain(data: object) -> object:
         if isinstance(data, kind) and type(data) not in (kind, bool):
             return value_of(data)
     return data
-
-
-def _as_json(value: object) -> object:
-    """What JSON has a form for, as `json_text.dumps` has it; but bytes would come back as another text."""
-    if isinstance(value, _BINARY):
-        raise UnreadableValue(f"JSON has no form for {type(value).__name__}: store text, such as its hex()")
-    return msgspec.to_builtins(value, builtin_types=_BINARY)
 
 
 def _pickled(data: object) -> str:

@@ -23,12 +23,14 @@ def as_seconds(timeout: object) -> float:
 
 
 @contextmanager
-def writing(argument: str, value: object) -> Iterator[None]:
-    """Around what writes ``value`` as JSON or as a pickle: raises `UnreadableValue` when that has no form for it."""
+def writing(argument: str, value: object, *, in_json: bool) -> Iterator[None]:
+    """Around what writes ``value``: raises `UnreadableValue` when JSON (``in_json``) or pickle has no form for it."""
     try:
         yield
     except _NO_FORM as error:
-        in_json = isinstance(error, TypeError) and isinstance(value, (dict, list, tuple))
-        cause = str(error) if in_json else type(error).__name__
+        cause = str(error) if in_json and isinstance(error, TypeError) else type(error).__name__
         # Not chained: the error's text may quote the value.
-        raise UnreadableValue(f"{argument} (of type {type(value).__name__}) cannot be kept: {cause}") from None
+        raise UnreadableValue(
+            f"{argument} (of type {type(value).__name__}) cannot be kept: {cause}; "
+            "make it plain data: text, numbers, lists and dicts"
+        ) from None

@@ -13,6 +13,7 @@ import msgspec
 from connectbot.asynchronous import awaitable
 from connectbot.cache_keys import employee_key, interests_key, result_key
 from connectbot.events import USER_ACTION_PREFIX, ConnectBotEvents
+from connectbot.integration.arguments import as_seconds, writing
 from connectbot.integration.events import EventPublisher
 from connectbot.integration.menu_cache import MenuCache
 from connectbot.integration.site import default_site
@@ -77,6 +78,18 @@ def forget_employee(employee_id: int) -> bool:
     return site.do(f"what is cached of employee {employee_id}", lambda: site.clients.cache.delete(*keys))
 
 
+def keep_cached(key: str, value: object, timeout: float | None) -> bool:
+    """Keep a value in Django's cache for ``timeout`` seconds (None: for ever). Answers whether it is in Redis."""
+    site = default_site()
+
+    def keep() -> None:
+        ttl_seconds = None if timeout is None else as_seconds(timeout)
+        with writing("the value", value, in_json=site.settings.cache_serializer == "json"):
+            site.clients.cache.set(key, value, ttl_seconds)
+
+    return site.do(f"the cached {key}", keep)
+
+
 def cache_result(timeout: float = RESULT_SECONDS, key_prefix: str = "") -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function so that what it answers is kept for ``timeout`` seconds, for each of its arguments.
 
@@ -93,7 +106,8 @@ def cache_result(timeout: float = RESULT_SECONDS, key_prefix: str = "") -> Calla
             result = _cached(key)
             if result is _MISSING:
                 result = function(*args, **kwargs)
-                _keep(key, result, timeout)
+                if key is not None:
+                    keep_cached(key, result, timeout)
             return cast(R, result)
 
         @functools.wraps(function)
@@ -102,7 +116,8 @@ def cache_result(timeout: float = RESULT_SECONDS, key_prefix: str = "") -> Calla
             result = await awaitable(_cached, key)
             if result is _MISSING:
                 result = await cast(Any, function(*args, **kwargs))
-                await awaitable(_keep, key, result, timeout)
+                if key is not None:
+                    await awaitable(keep_cached, key, result, timeout)
             return result
 
         return cast(Callable[P, R], cached_coroutine) if inspect.iscoroutinefunction(function) else cached
@@ -123,10 +138,4 @@ def _cached(key: str | None) -> object:
     if key is None:
         return _MISSING
     site = default_site()
-    return site.ask(f"the cached result {key}", lambda: site.clients.cache.get(key, _MISSING), _MISSING)
-
-
-def _keep(key: str | None, result: object, timeout: float) -> None:
-    if key is not None:
-        site = default_site()
-        site.do(f"the cached result {key}", lambda: site.clients.cache.set(key, result, timeout))
+    return site.ask(f"the cached {key}", lambda: site.clients.cache.get(key, _MISSING), _MISSING)

@@ -91,11 +91,11 @@ def _set(site: Site, user_id: int, menu: object, menu_type: str, *, timeout: flo
         return False
 
     def store() -> None:
-        with writing("menu_data", menu):
+        with writing("menu_data", menu, in_json=True):
             site.clients.menus.store(user_id, menu_type, menu, now=now, ttl_seconds=ttl_seconds)
 
     def keep() -> None:
-        with writing("menu_data", menu):
+        with writing("menu_data", menu, in_json=True):
             site.local_menus.keep(user_id, menu_type, record, ttl_seconds=ttl_seconds)
 
     stored = site.do(what, store)

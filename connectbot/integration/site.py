@@ -201,6 +201,7 @@ class SiteSource:
     """
 
     def __init__(self, load: Callable[[], Settings]) -> None:
+        self.closings = 0
         self._load = load
         self._site: Site | None = None
         self._inherited: Site | None = None
@@ -229,6 +230,7 @@ class SiteSource:
     def close(self) -> None:
         """Close the site; the next call opens another."""
         with self._lock:
+            self.closings += 1
             site, self._site = self._site, None
         if site is not None:
             site.close()
@@ -260,3 +262,11 @@ atexit.register(_finish_all)
 os.register_at_fork(after_in_child=_forget_all)
 
 default_site = SiteSource(default_settings)
+
+
+def generation() -> tuple[int, int]:
+    """By which a process keeps what else it opens once: another one in a forked child, and after the site was closed.
+
+    A test that overrides the site's settings closes it (``connectbot.django.apps``).
+    """
+    return os.getpid(), default_site.closings

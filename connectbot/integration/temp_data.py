@@ -243,7 +243,7 @@ def _ref(site: Site, namespace: str, key: str) -> str:
 def _storing(
     site: Site, namespace: str, key: str, data: object, *, ttl_seconds: float, now: float
 ) -> tuple[Command, ...]:
-    with writing("data", data):
+    with writing("data", data, in_json=isinstance(data, (dict, list, tuple))):
         return site.clients.temp_data.storing(namespace, key, data, ttl_seconds=ttl_seconds, now=now)
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TimedOut
 from contextlib import suppress
@@ -24,7 +23,7 @@ from connectbot.asynchronous import awaitable
 from connectbot.clients import Clients
 from connectbot.errors import MatchingFailed, MatchingUnanswered, RedisUnavailable, UnreadableValue
 from connectbot.events import ConnectBotEvents, derived_id, new_event
-from connectbot.integration.site import default_settings
+from connectbot.integration.site import default_settings, generation
 from connectbot.listener import Listener
 from connectbot.matching.contract import Employee, MatchingResult, Pair
 
@@ -60,7 +59,7 @@ def request_matching(
     Raises `MatchingFailed` with a reason; `MatchingUnanswered` when time is up, although the request lives on and its
     result will be kept; `BacklogFull` or `RedisUnavailable` when it was not even published.
     """
-    caller, asked = _caller(os.getpid()), _question(users, type, employees, request_id, deadline)
+    caller, asked = _caller(generation()), _question(users, type, employees, request_id, deadline)
     answer: Future[MatchingResult] = Future()
     try:
         caller.ask(asked, answer)
@@ -81,7 +80,7 @@ async def request_matching_async(
     deadline: float | None = None,
 ) -> MatchingResult:
     """`request_matching` for coroutines: any number of them may wait, and none keeps a thread."""
-    caller, asked = _caller(os.getpid()), _question(users, type, employees, request_id, deadline)
+    caller, asked = _caller(generation()), _question(users, type, employees, request_id, deadline)
     answer: Future[MatchingResult] = Future()
     try:
         await awaitable(caller.ask, asked, answer)
@@ -108,10 +107,14 @@ class _Event(msgspec.Struct):
 
 
 class MatchingCaller:
-    """The waiting callers of one process."""
+    """The waiting callers of one process.
 
-    def __init__(self, ours: Clients) -> None:
+    ``is_current`` tells whether more of them may come; if not, the thread ends with the last one that waits.
+    """
+
+    def __init__(self, ours: Clients, is_current: Callable[[], bool] = lambda: True) -> None:
         self._clients = ours
+        self._is_current = is_current
         self._keys = ours.settings.keys
         self._decoder = msgspec.json.Decoder(_Event)
         self._lock = threading.Lock()
@@ -169,7 +172,7 @@ class MatchingCaller:
         return _result(msgspec.convert({**found, "request_id": request_id}, _Told)) if isinstance(found, dict) else None
 
     def _run(self) -> None:
-        while True:
+        while not self._has_ended():
             try:
                 self._listen()
             except RedisUnavailable:
@@ -179,12 +182,23 @@ class MatchingCaller:
             self._subscribed.clear()
             threading.Event().wait(PAUSE_SECONDS)
 
+    def _has_ended(self) -> bool:
+        """Asked by the thread: whether it is to end, after which it counts as gone."""
+        with self._lock:
+            if self._is_needed():
+                return False
+            self._thread = None  # who comes all the same starts another
+            return True
+
+    def _is_needed(self) -> bool:
+        return bool(self._waiting) or self._is_current()
+
     def _listen(self) -> None:
         channel = self._keys.service_channel(SERVICE)
         with Listener(self._clients.redis, channels=[channel], ignoring=_IGNORES_NOTHING) as listener:
             self._subscribed.set()
             self._look_for_all()
-            while True:
+            while self._is_needed():
                 for message in listener.hear(wait_seconds=LISTEN_SECONDS).messages:
                     if self._waiting:
                         self._hear(message.text)
@@ -222,9 +236,9 @@ class MatchingCaller:
 
 
 @lru_cache(maxsize=1)
-def _caller(_pid: int) -> MatchingCaller:
-    """The one of this process: a forked child listens anew."""
-    return MatchingCaller(Clients.open(default_settings()))
+def _caller(opened_in: tuple[int, int]) -> MatchingCaller:
+    """The one of this process: a forked child listens anew, and so does a process whose settings were changed."""
+    return MatchingCaller(Clients.open(default_settings()), lambda: opened_in == generation())
 
 
 def _question(

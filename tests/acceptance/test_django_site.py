@@ -319,25 +319,51 @@ def test_a_setting_that_cannot_be_used_is_one_sentence(site: Site) -> None:
     assert done.stderr.startswith("CommandError: CONNECTBOT_MAX_BACKLOG must be a number")
 
 
-def test_what_a_test_overrides_holds_for_the_facade(site: Site, client: RedisClient) -> None:
+def test_what_a_test_overrides_holds_for_the_facade_for_enqueue_and_for_matchings(
+    site: Site, client: RedisClient
+) -> None:
     site.shell("""
 from django.conf import settings
 from django.core.cache import cache
 from django.test import override_settings
 from employees.redis_integration import redis_integration
 
+import connectbot
+from connectbot.errors import MatchingUnanswered, RedisUnavailable
+from connectbot.matching import caller
+
+def fails_with(fault, call, *args, **kwargs):
+    try:
+        call(*args, **kwargs)
+    except fault:
+        return True
+
+def matching_fails_with(fault):
+    return fails_with(fault, connectbot.request_matching, [1, 2], wait=0.1)
+
 menus = redis_integration.menu_cache
 own = {**settings.CACHES["default"], "KEY_PREFIX": "connectbot"}
 assert menus.set_user_menu(1, {"a": 1})
+connectbot.enqueue("menus.rebuild", [1])
+assert matching_fails_with(MatchingUnanswered)
 with override_settings(CACHES={"default": own}):
     assert menus.set_user_menu(2, {"a": 1})
     assert cache.get("menu:user:2:main") is not None
     with override_settings(REDIS_URL="redis://127.0.0.1:1/0"):
         assert redis_integration.health_check()["redis"]["ok"] is False
+        assert fails_with(RedisUnavailable, connectbot.enqueue, "menus.rebuild", [2])
+        caller.SUBSCRIBE_SECONDS = 0.1
+        assert matching_fails_with(RedisUnavailable)
+        caller.SUBSCRIBE_SECONDS = 5.0
     assert redis_integration.health_check()["redis"]["ok"] is True
 assert menus.get_user_menu(2) is None
 assert menus.get_user_menu(1) is not None
+connectbot.enqueue("menus.rebuild", [3])
+assert matching_fails_with(MatchingUnanswered)
 """)
+    published = [json.loads(fields[b"event"]) for _, fields in client.xrange("connectbot:events")]
+    assert [event["data"]["args"] for event in published if event["type"] == "task.enqueued"] == [[[1]], [[3]]]
+    assert len([event for event in published if event["type"] == "matching.request"]) == 2
     assert sorted(client.keys("*menu:user*")) == [b":1:menu:user:1:main", b"connectbot:1:menu:user:2:main"]
 
 

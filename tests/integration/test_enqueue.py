@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 import connectbot
-from connectbot import enqueueing
 from connectbot.clients import Clients
 from connectbot.embedded import EmbeddedRedis
 from connectbot.errors import BacklogFull, MalformedEvent, RedisUnavailable
 from connectbot.events import new_event
+from connectbot.integration.site import default_site
 from connectbot.settings import Settings
 from tests.support import ROOT, Worker, environment, wait_until
 
@@ -29,9 +29,9 @@ STREAM, DEAD = "connectbot:events", "connectbot:events:dead"
 def enqueued_here(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
     """``enqueue`` in this process leads to the Redis of the test."""
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
-    enqueueing._opened.cache_clear()
+    default_site.close()
     yield
-    enqueueing._opened.cache_clear()
+    default_site.close()
 
 
 def entries(ours: Clients) -> list[dict[str, Any]]:
@@ -79,7 +79,7 @@ def test_it_raises_instead_of_losing(
     embedded_redis.start()
     monkeypatch.setenv("CONNECTBOT_MAX_BACKLOG", "1")
     monkeypatch.setenv("CONNECTBOT_STREAM_KEEP", "1")
-    enqueueing._opened.cache_clear()
+    default_site.close()
     connectbot.enqueue("menus.rebuild", [1])
     connectbot.enqueue("menus.rebuild", [1])
     with pytest.raises(BacklogFull):

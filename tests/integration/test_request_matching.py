@@ -18,9 +18,9 @@ import connectbot
 from connectbot import request_matching, request_matching_async
 from connectbot.clients import Clients
 from connectbot.errors import MatchingFailed, MatchingUnanswered
+from connectbot.integration.site import default_site
 from connectbot.java.circuit_breaker import State
 from connectbot.java_service import Employee
-from connectbot.matching import caller as matching_caller
 from connectbot.matching.caller import MatchingCaller
 from connectbot.matching.contract import MatchingResult
 from connectbot.redis_client import RedisClient
@@ -42,9 +42,9 @@ def settings(redis_url: str, service: MatchingService, monkeypatch: pytest.Monke
     settings = Settings(redis_url=redis_url, java_service_url=service.url)
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)
-    matching_caller._caller.cache_clear()
+    default_site.close()
     yield settings
-    matching_caller._caller.cache_clear()
+    default_site.close()
 
 
 @pytest.fixture
@@ -117,6 +117,24 @@ def test_a_process_that_had_no_room_for_the_thread_starts_it_later(
             caller.ask(asked("a"), Future())
     caller.ask(asked("b"), Future())
     assert ours.redis.xlen("connectbot:events") == 1
+
+
+def test_a_caller_whose_settings_are_old_serves_who_waits_and_then_ends(ours: Clients) -> None:
+    current = [True]
+    caller, answer = MatchingCaller(ours, lambda: bool(current)), Future[MatchingResult]()
+    caller.ask(asked("a"), answer)
+    current.clear()
+
+    def answered() -> bool:
+        ours.publisher.publish_microservice_event("matching", "matching.completed", {"request_id": "a"})
+        return answer.done()
+
+    wait_until(answered, deadline_seconds=10, what="the answer")
+    assert caller._thread is not None
+    caller.forget(asked("a"), answer)
+    wait_until(lambda: caller._thread is None, deadline_seconds=10, what="the end of the thread")
+    caller.ask(asked("b"), late := Future())
+    caller.forget(asked("b"), late)
 
 
 def test_many_callers_each_get_their_own_answer_and_redis_is_not_asked_again_and_again(

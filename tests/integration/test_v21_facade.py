@@ -354,6 +354,18 @@ NO_SECONDS = timedelta(hours=1)
             "data (of type lock) cannot be kept: TypeError",
         ),
         (lambda: MenuCache.set_user_menu(7, {"a": Own()}), "menu_data (of type dict) cannot be kept"),
+        (
+            lambda: MenuCache.set_user_menu(7, {"photo": b"secret"}),
+            "menu_data (of type dict) cannot be kept: JSON has no form for bytes",
+        ),
+        (
+            lambda: RedisManager.set_employee_data(7, threading.Lock()),
+            "the cached emp:7: the value (of type lock) cannot be kept: TypeError; make it plain data",
+        ),
+        (
+            lambda: RedisManager.set_employee_data(7, {}, "300"),
+            "the cached emp:7: timeout must be a number of seconds, and is of type str",
+        ),
         (lambda: MenuCache.set_user_menu(7, {}, "main", NO_SECONDS), "timeout must be a number of seconds, and is of"),
     ],
 )
@@ -374,6 +386,32 @@ def test_a_wrong_argument_is_named_with_its_type_and_not_shown(
     [record] = caplog.records
     assert said in record.message
     assert "secret" not in record.message
+    assert client.keys("*") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "cause"),
+    [
+        ({timedelta(days=1): "secret"}, "keys must be str, int, float, bool or None, not datetime.timedelta"),
+        ({"chosen": {"secret"}}, "JSON has no form for set"),
+    ],
+)
+def test_what_a_cache_in_json_cannot_keep_is_told_with_the_key_the_cause_and_what_to_do(
+    value: object,
+    cause: str,
+    settings: Settings,
+    client: RedisClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(default_site, "_load", lambda: replace(settings, cache_serializer="json"))
+    cached = v21.cache_result(key_prefix="chosen")(lambda: value)
+    assert RedisManager.set_employee_data(7, value) is False
+    assert cached() == value
+    for record, key in zip(caplog.records, ("emp:7", "result:chosen:"), strict=True):
+        assert record.message.startswith(f"the cached {key}")
+        assert f"the value (of type dict) cannot be kept: {cause}; make it plain data" in record.message
+        assert "secret" not in record.message
     assert client.keys("*") == []
 
 

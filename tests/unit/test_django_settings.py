@@ -13,6 +13,7 @@ import pytest
 
 from connectbot import enqueueing
 from connectbot.errors import SettingsError
+from connectbot.integration.site import generation
 from connectbot.matching import caller
 from connectbot.redis_client import connect
 from connectbot.settings import Settings
@@ -21,11 +22,13 @@ pytest.importorskip("django_redis", reason="needs the extra `django`")
 
 from django.conf import settings as django_settings
 from django.core.cache import caches
+from django.core.signals import setting_changed
 from django.test import override_settings
 from django_redis.cache import RedisCache
 from django_redis.pool import ConnectionFactory
 
 from connectbot.django import redis_settings, site_settings
+from connectbot.django.apps import reopen_site
 from connectbot.django.checks import check_same_cache
 
 # The options in the snippet of v21's summary; ours has more.
@@ -198,11 +201,26 @@ def test_a_prefix_of_none_is_what_django_makes_of_it() -> None:
         assert site_settings().cache_keys.physical("k") == caches["default"].make_key("k") == "None:1:k"
 
 
-def test_what_is_enqueued_and_asked_for_goes_to_the_redis_of_the_site() -> None:
-    with override_settings(REDIS_URL="redis://site:1/0"):
-        settings, _ = enqueueing._opened.__wrapped__(0)
-        assert settings.redis_url == "redis://site:1/0"
-        assert caller._caller.__wrapped__(0)._clients.settings.redis_url == "redis://site:1/0"
+@pytest.fixture
+def app() -> Iterator[None]:
+    """What ``"connectbot.django"`` in INSTALLED_APPS hears."""
+    setting_changed.connect(reopen_site)
+    yield
+    setting_changed.disconnect(reopen_site)
+
+
+def test_what_is_enqueued_and_asked_for_goes_to_the_redis_that_the_site_has_now(app: None) -> None:
+    def urls() -> set[str]:
+        settings, _ = enqueueing._opened(generation())
+        return {settings.redis_url, caller._caller(generation())._clients.settings.redis_url}
+
+    for url in ("redis://site:1/0", "redis://site:2/0"):
+        with override_settings(REDIS_URL=url):
+            assert urls() == {url}
+            opened = caller._caller(generation())
+            assert opened._is_current()
+        assert not opened._is_current()
+    assert urls() == {Settings().redis_url}
 
 
 def test_a_cache_that_is_not_in_redis_tells_nothing() -> None:
