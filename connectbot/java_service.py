@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from urllib3.util import Timeout, parse_url
 from connectbot.errors import JavaServiceError, SettingsError
 from connectbot.java.answers import ANSWERS, LARGEST_ANSWER_BYTES, Failed, check_status, explained, read_answer
 from connectbot.java.service_token import ServiceToken
+from connectbot.java.timely import CONNECTIONS
 from connectbot.matching.contract import Employee, MatchingRequest, MatchingResult, Pair, read_result
 from connectbot.settings import Settings
 from connectbot.tracing.trace import noting
@@ -73,8 +73,9 @@ class JavaService:
     """The matching service at one address.
 
     Threads may share it, up to ``max_connections`` calling at once. Connections are opened on first use and kept:
-    make it after a fork, not before. ``timeout_seconds`` is for a whole call, and connecting has at most
-    `CONNECT_TIMEOUT_SECONDS` of it. ``token_file`` wins over ``token``, and is read again when it changes.
+    make it after a fork, not before. ``timeout_seconds`` is for a whole call, to the last byte of its answer, and
+    connecting has at most `CONNECT_TIMEOUT_SECONDS` of it. ``token_file`` wins over ``token``, and is read again when
+    it changes.
 
     Nothing is repeated here: who calls decides when. No redirect is followed: the token is for this address only.
     """
@@ -94,6 +95,7 @@ class JavaService:
         )
         # Asked for once: finding it anew costs a fifth of a call. It opens no connection yet.
         self._pool = self._http.connection_from_url(self._url)
+        self._pool.ConnectionCls = CONNECTIONS[self._pool.scheme]
         self._path = parse_url(self._url).path or ""
         # At DEBUG, urllib3 would log the address of each call, whose query may name an interest of an employee.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
@@ -193,16 +195,15 @@ class JavaService:
             raise Failed(ANSWERS["unknown_operation"])
         operation = OPERATIONS[name]
         seconds = min(timeout_seconds or self._timeout_seconds, self._timeout_seconds)
-        deadline = time.monotonic() + seconds
         with noting(name) as call, self._asked(operation, payload, headers, seconds) as response:
             call.status = response.status
             try:
                 check_status(response.status, response.headers)
             except Failed:
                 with suppress(Failed, urllib3.exceptions.HTTPError):
-                    _read(response, limit=_CHUNK_BYTES, deadline=deadline)  # so that the connection can be used again
+                    _read(response, limit=_CHUNK_BYTES)  # so that the connection can be used again
                 raise
-            return read_answer(_read(response, limit=LARGEST_ANSWER_BYTES, deadline=deadline))
+            return read_answer(_read(response, limit=LARGEST_ANSWER_BYTES))
 
     @contextmanager
     def _asked(
@@ -274,22 +275,14 @@ def _body(operation: Operation, payload: Any) -> bytes:
         raise Failed(ANSWERS["bad_payload"], detail="it cannot be written as JSON, ") from None
 
 
-def _read(response: urllib3.BaseHTTPResponse, *, limit: int, deadline: float) -> bytearray:
-    """The body, of up to ``limit`` bytes, if it is there before ``deadline`` (monotonic seconds)."""
+def _read(response: urllib3.BaseHTTPResponse, *, limit: int) -> bytearray:
+    """The body, of up to ``limit`` bytes."""
     body = bytearray()
-    # urllib3 would wait for each part as long as for the beginning. Where the server is to close the connection, no
-    # socket is known any more, and it does: such a call may take twice its time.
-    sock = getattr(response.connection, "sock", None)
     try:
-        while (left := deadline - time.monotonic()) > 0:
-            if sock is not None:
-                sock.settimeout(left)
-            chunk = response.read1(_CHUNK_BYTES)
-            if not chunk:
-                return body
+        while chunk := response.read1(_CHUNK_BYTES):
             body += chunk
             if len(body) > limit:
                 raise Failed(ANSWERS["answer_too_large"])
     except urllib3.exceptions.ProtocolError as error:
         raise Failed(ANSWERS["incomplete_answer"]) from error
-    raise Failed(ANSWERS["timeout"])
+    return body

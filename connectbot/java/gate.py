@@ -9,7 +9,14 @@ import uuid
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from connectbot.errors import JavaServiceError, JavaServiceRefused, JavaServiceUnavailable, Later, Parked
+from connectbot.errors import (
+    JavaServiceError,
+    JavaServiceRefused,
+    JavaServiceUnavailable,
+    Later,
+    Parked,
+    RedisUnavailable,
+)
 from connectbot.java.circuit_breaker import CircuitBreaker, Outcome, State, Verdict
 from connectbot.settings import Settings
 
@@ -19,6 +26,10 @@ IS_NO_SERVICE: Final = frozenset({"nonsense"})
 """Reasons never to ask again that a service in good health does not give."""
 NO_PERMIT_DELAY_SECONDS: Final = 1.0
 LAPSE_MARGIN_SECONDS: Final = 5.0
+OUTAGE_SECONDS: Final = 5.0
+"""For so long an answer waits for Redis to be back. An outage that lasts longer is noticed by the lane's consumer, too,
+which has the event handed out again."""
+OUTAGE_PAUSE_SECONDS: Final = 0.5
 
 T = TypeVar("T")
 
@@ -94,8 +105,16 @@ class JavaGate:
                 self._returned.wait(wait_seconds)
 
     def _return(self, permit: str, outcome: Outcome, begun: float) -> State:
+        ended = time.monotonic()
         try:
-            return self.breaker.record(permit, outcome, seconds=time.monotonic() - begun)
+            while True:
+                try:
+                    return self.breaker.record(permit, outcome, seconds=ended - begun)
+                except RedisUnavailable:
+                    if time.monotonic() > ended + OUTAGE_SECONDS:
+                        raise
+                outcome = "ignored"  # for all we know, it has been counted
+                time.sleep(OUTAGE_PAUSE_SECONDS)
         finally:
             self._returned.set()
 

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from connectbot.errors import JavaServiceError, JavaServiceRefused, JavaServiceU
 from connectbot.java.answers import ANSWERS, LARGEST_ANSWER_BYTES
 from connectbot.java_service import CONNECT_TIMEOUT_SECONDS, Employee, JavaService, MatchingRequest, Pair
 from connectbot.testing.matching_service import MatchingService
+from tests.tls import Authority
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 FOUR = MatchingRequest(
@@ -273,7 +275,9 @@ def test_health_is_not_ok_unless_it_says_so(clients: Clients) -> None:
 
 
 @contextmanager
-def answering(*chunks: bytes, hold: bool = False, pause_seconds: float = 0) -> Iterator[str]:
+def answering(
+    *chunks: bytes, hold: bool = False, pause_seconds: float = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """A server that answers each connection with the same bytes and closes it.
 
     ``hold`` keeps it open in silence instead; ``pause_seconds`` pass after each of ``chunks``.
@@ -287,7 +291,7 @@ def answering(*chunks: bytes, hold: bool = False, pause_seconds: float = 0) -> I
                     connection, _ = server.accept()
                 except OSError:
                     return
-                with connection:
+                with tls.wrap_socket(connection, server_side=True) if tls else connection as connection:
                     _take_request(connection)
                     try:
                         for chunk in chunks:
@@ -301,7 +305,7 @@ def answering(*chunks: bytes, hold: bool = False, pause_seconds: float = 0) -> I
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+            yield f"http{'s' if tls else ''}://127.0.0.1:{server.getsockname()[1]}"
         finally:
             ended.set()
             server.shutdown(socket.SHUT_RDWR)
@@ -375,14 +379,45 @@ def test_an_answer_that_stops_in_the_middle_is_not_waited_for(clients: Clients) 
         assert reason_of(match(clients(url, timeout_seconds=0.3))) == "timeout"
 
 
-def test_an_answer_that_trickles_in_is_not_waited_for(clients: Clients) -> None:
-    trickle = [http(b"", b"Content-Length: 500"), *([b" "] * 500)]
-    with answering(*trickle, pause_seconds=0.02) as url:
+@pytest.mark.parametrize(
+    ("begin", "drop"),
+    [
+        (b"HTTP/1.1 200 ", b"O"),
+        (b"HTTP/1.1 200 OK\r\nX-Odd: ", b"x"),
+        (b"HTTP/1.1 100 Continue\r\n", b"X: x\r\n"),
+        (http(b"", b"Content-Length: 500"), b" "),
+        (http(b"", b"Content-Length: 500", status=b"503 Away"), b" "),
+        (http(b"", b"Transfer-Encoding: chunked"), b"0"),
+        (http(b"", b"Connection: close"), b" "),
+    ],
+    ids=lambda one: str(one),
+)
+def test_an_answer_that_trickles_in_is_not_waited_for(clients: Clients, begin: bytes, drop: bytes) -> None:
+    with answering(begin, *([drop] * 500), pause_seconds=0.02) as url:
+        begun = time.monotonic()
+        assert reason_of(match(clients(url, timeout_seconds=0.3))) == ("unavailable" if b"503" in begin else "timeout")
+        assert time.monotonic() - begun < 3, "urllib3 alone waits anew after each drop, ten seconds in all"
+
+
+def test_over_tls_an_answer_that_trickles_in_is_not_waited_for_either(
+    clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    identity = authority.issue("java")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(identity.certificate, identity.key)
+    with answering(http(GOOD), tls=tls) as url:
+        assert clients(url).forward("secret_coffee", {}, idempotency_key="k") == {"status": "ok", "pairs": []}
+    with answering(b"HTTP/1.1 200 ", *([b"O"] * 500), pause_seconds=0.02, tls=tls) as url:
+        begun = time.monotonic()
         assert reason_of(match(clients(url, timeout_seconds=0.3))) == "timeout"
+        assert time.monotonic() - begun < 3
 
 
-def test_an_answer_that_began_late_gets_no_time_of_its_own(clients: Clients) -> None:
-    head = http(b"", b"Content-Length: 500")
+@pytest.mark.parametrize("how", [b"Content-Length: 500", b"Connection: close"])
+def test_an_answer_that_began_late_gets_no_time_of_its_own(clients: Clients, how: bytes) -> None:
+    head = http(b"", how)
     with answering(head[:9], head[9:] + b" ", hold=True, pause_seconds=1.7) as url:
         begun = time.monotonic()
         assert reason_of(match(clients(url, timeout_seconds=2))) == "timeout"

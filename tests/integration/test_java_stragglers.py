@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 import pytest
 
 from connectbot.clients import Clients
+from connectbot.embedded import EmbeddedRedis
+from connectbot.matching.contract import MatchingResult
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
 from tests import markers
-from tests.integration.test_java_lane import ask, completed
+from tests.integration.test_java_lane import InlineLane, ask, completed
 from tests.support import Worker, wait_until
 
 SLOW = 0
@@ -98,6 +101,31 @@ def test_what_has_not_begun_does_not_wait_for_the_slow_calls_of_a_worker_that_en
         assert worker.is_alive(), "it ended too early to show anything"
         wait_until(lambda: len(completed(ours)) == calls + 3, deadline_seconds=30, what="all the others")
     assert set(times_called(service).values()) == {1}
+
+
+def test_an_answer_that_comes_while_redis_hangs_is_neither_lost_nor_asked_for_again(
+    ours: Clients, service: MatchingService, embedded_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane, match, thaw = InlineLane(ours), ours.java.match, threading.Timer(2, embedded_redis.thaw)
+    ask(ours, 1)
+    lane.run()  # Redis knows the scripts by then
+
+    def match_and_freeze(*args: Any, **kwargs: Any) -> MatchingResult:
+        result = match(*args, **kwargs)
+        embedded_redis.freeze()
+        thaw.start()
+        return result
+
+    monkeypatch.setattr(ours.java, "match", match_and_freeze)
+    ask(ours, 2)
+    try:
+        lane.run()
+    finally:
+        thaw.join()
+    assert completed(ours) == ["r1", "r2"]
+    assert times_called(service) == {"r1": 1, "r2": 1}
+    status = ours.java_gate.breaker.status()
+    assert (status.calls, status.in_flight) == (2, 0), "Redis has heard twice of the second, and counted it once"
 
 
 def test_a_slow_call_whose_process_dies_is_made_again(ours: Clients, worker: Worker, service: MatchingService) -> None:
