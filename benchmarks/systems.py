@@ -38,13 +38,13 @@ _CELERY: Final = ("-m", "celery", "-A")
 _PREFORK: Final = ("worker", "--concurrency=2", "--loglevel=WARNING")
 
 SYSTEMS: Final = (
-    System(OURS, "", (*_CELERY, "worker", *_PREFORK, "-Q", "default"), 80_000, remark="prefork 2, one menu"),
+    System(OURS, "", (*_CELERY, "worker", *_PREFORK, "-Q", "default"), 160_000, remark="prefork 2, one menu"),
     System(CELERY, "celery_plain", (*_CELERY, "benchmarks.apps.celery_plain", *_PREFORK), 2_000, remark="prefork 2"),
     System(
         "Celery, 500 events a task",
         "celery_chunks",
         (*_CELERY, "benchmarks.apps.celery_chunks", *_PREFORK),
-        30_000,
+        120_000,
         remark="prefork 2; collected by hand",
     ),
     System(
