@@ -54,7 +54,7 @@ class Clients:
             cache=cache,
             stream=stream,
             publisher=EventPublisher(
-                stream, keys=keys, room=settings.room, largest_bytes=settings.max_event_bytes, tracer=tracer
+                client, keys=keys, room=settings.room, largest_bytes=settings.max_event_bytes, tracer=tracer
             ),
             tracer=tracer,
             users=Users(client, keys),
@@ -79,3 +79,9 @@ class Clients:
             ),
             claims=MatchingClaims(client, keys),
         )
+
+    def distrust_connections(self) -> None:
+        """Close the connections that are not in use: where one was half-open, the others most likely are, too."""
+        self.publisher.distrust_connections()
+        self.stream.distrust_connections()
+        self.redis.connection_pool.disconnect(inuse_connections=False)

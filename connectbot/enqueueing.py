@@ -13,7 +13,6 @@ from connectbot.integration.site import default_settings, generation
 from connectbot.publisher import EventPublisher
 from connectbot.redis_client import connect
 from connectbot.settings import Settings
-from connectbot.stream import EventStream
 from connectbot.tracing.trace import Tracer
 
 
@@ -49,8 +48,11 @@ def enqueue(task: str | NamedTask, /, *args: Any, **kwargs: Any) -> str:
 def _opened(_generation: tuple[int, int]) -> tuple[Settings, EventPublisher]:
     """What this process publishes with: a child never uses its parent's connections."""
     settings = default_settings()
-    stream = EventStream(connect(settings.redis_url), settings.keys)
     tracer = Tracer(settings.keys, settings.trace_share)
     return settings, EventPublisher(
-        stream, keys=settings.keys, room=settings.room, largest_bytes=settings.max_event_bytes, tracer=tracer
+        connect(settings.redis_url),
+        keys=settings.keys,
+        room=settings.room,
+        largest_bytes=settings.max_event_bytes,
+        tracer=tracer,
     )

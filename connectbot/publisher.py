@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final
 
-from connectbot.errors import MalformedEvent
+from connectbot import events
+from connectbot.errors import BacklogFull, MalformedEvent
 from connectbot.events import Event, new_event
 from connectbot.keys import Keys
 from connectbot.log import about
-from connectbot.redis_client import told_of
-from connectbot.stream import EventStream
+from connectbot.quick_script import Call, QuickScript
+from connectbot.redis_client import Command, RedisClient, told_of, translated_errors
 from connectbot.tracing.trace import Tracer
+
+AT_ONCE: Final = 100
+"""So many events a socket takes at once, so that Redis and the publisher do not wait for each other."""
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +32,14 @@ class EventPublisher:
 
     def __init__(
         self,
-        stream: EventStream,
+        client: RedisClient,
         *,
         keys: Keys,
         room: int,
         largest_bytes: float = math.inf,
         tracer: Tracer | None = None,
     ) -> None:
-        self._stream = stream
+        self._script = QuickScript(client, "publish")
         self._keys = keys
         self._tracer = tracer
         self.room = room
@@ -57,17 +62,56 @@ class EventPublisher:
 
         Raises `BacklogFull`, `RedisUnavailable`, or `MalformedEvent` when one cannot be written as JSON or is too long.
         """
-        self._stream.publish(published, room=self.room, largest_bytes=self._largest_bytes, tracer=self._tracer)
+        with translated_errors():
+            keys, words = self._call(published)
+            self._require_room(self._script(keys=keys, args=words))
 
     def publish_many(self, published: Iterable[Event]) -> int:
         """Publish many events in their order, some hundred at a time; answers how many.
 
         Raises what `publish` raises. What came before the part that fails is published then, and nothing after it.
         """
-        parts = self._stream.publish_many(
-            published, room=self.room, largest_bytes=self._largest_bytes, tracer=self._tracer
+        coming, count = iter(published), 0
+        parts = iter(lambda: list(islice(coming, AT_ONCE)), [])
+        with translated_errors():
+            for done in self._script.each(map(self._call, parts)):
+                self._require_room(done)
+                count += done
+        return count
+
+    def publishing(self, event: Event, *, largest_bytes: float = math.inf) -> tuple[Command, Command]:
+        """The commands that publish an event as part of a commit. Raises `MalformedEvent` as `publish` does."""
+        text = events.encode(event, largest_bytes=largest_bytes)
+        return (
+            ("XADD", self._keys.events, "*", "type", event.type, "event", text),
+            ("PUBLISH", event.channel, text),
         )
-        return sum(parts)
+
+    def announcing(self, event: Event) -> Command:
+        """The command that tells an event on its channel only, as part of a commit: the stream holds its like."""
+        return ("PUBLISH", event.channel, events.encode(event))
+
+    def distrust_connections(self) -> None:
+        """Close the connection at hand: it may be half-open."""
+        self._script.distrust()
+
+    def _call(self, published: Sequence[Event]) -> Call:
+        keys = [self._keys.events]
+        words: list[Any] = [self.room, len(published)]
+        for event in published:
+            words += (event.type, events.encode(event, largest_bytes=self._largest_bytes), event.channel)
+        if self._tracer:
+            traces, told = self._tracer.scripted(published)
+            keys += traces
+            words += told
+        return keys, words
+
+    def _require_room(self, done: int) -> None:
+        if done == -1:
+            raise BacklogFull(
+                f"the stream {self._keys.events} is full ({self.room} entries): `connectbot check` says who lags; "
+                "start workers for a lane that does, or raise CONNECTBOT_MAX_BACKLOG"
+            )
 
     def _try(self, event_type: str, make: Callable[[], Event]) -> bool:
         event_id = ""

@@ -6,31 +6,25 @@ An *entry* is one item of the stream. A *lane* is a consumer group (and the Cele
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import redis
 
-from connectbot import events
 from connectbot.batch_reader import BatchReader
 from connectbot.effects import Effects
 from connectbot.entries import DEATH, Batch, Entry, TakenOver, fields_of
-from connectbot.errors import BacklogFull, FenceLost, Never
-from connectbot.events import Event
+from connectbot.errors import FenceLost, Never
 from connectbot.keys import Keys
 from connectbot.quick_script import Call, QuickScript
 from connectbot.redis_client import Command, RedisClient, translated_errors
 from connectbot.scripts import text_of
-from connectbot.tracing.trace import Tracer
 
 _MANY = 10_000  # more than any consumer holds at once
 _ACKNOWLEDGED_AT_ONCE = 5000  # Lua's ``unpack`` takes some 8,000 words
 _MOST_WORDS = 1_000_000  # Redis 6.2 takes 1,048,576 in one command, and closes the connection of who sends more
-_PUBLISHED_AT_ONCE = 100  # what a socket takes at once, so that Redis and the publisher do not wait for each other
 
 
 class EventStream:
@@ -43,62 +37,6 @@ class EventStream:
         self._redis = client
         self._keys = keys
         self._reader = BatchReader(client, keys)
-
-    # --- publishing -----------------------------------------------------------------------------------
-
-    def publish(
-        self, published: Sequence[Event], *, room: int, largest_bytes: float = math.inf, tracer: Tracer | None = None
-    ) -> None:
-        """Add events to the stream and announce them on their channels, in one round trip.
-
-        ``room`` is how many entries the stream may hold, and ``largest_bytes`` how long each of the events may be.
-        Raises `BacklogFull` when there are too many, and `MalformedEvent` when one cannot be written or is too long;
-        nothing is published then.
-        """
-        with translated_errors():
-            keys, words = self._published(published, room, largest_bytes, tracer)
-            self._require_room(self._publish_script(keys=keys, args=words), room)
-
-    def publish_many(
-        self, published: Iterable[Event], *, room: int, largest_bytes: float = math.inf, tracer: Tracer | None = None
-    ) -> Iterator[int]:
-        """Do so for parts of many events, one after the other; answers how many were published with each part."""
-        coming = iter(published)
-        parts = iter(lambda: list(islice(coming, _PUBLISHED_AT_ONCE)), [])
-        with translated_errors():
-            for done in self._publish_script.each(self._published(part, room, largest_bytes, tracer) for part in parts):
-                self._require_room(done, room)
-                yield done
-
-    def _published(self, published: Sequence[Event], room: int, largest_bytes: float, tracer: Tracer | None) -> Call:
-        keys = [self._keys.events]
-        words: list[Any] = [room, len(published)]
-        for event in published:
-            words += (event.type, events.encode(event, largest_bytes=largest_bytes), event.channel)
-        if tracer:
-            traces, told = tracer.scripted(published)
-            keys += traces
-            words += told
-        return keys, words
-
-    def _require_room(self, done: int, room: int) -> None:
-        if done == -1:
-            raise BacklogFull(
-                f"the stream {self._keys.events} is full ({room} entries): `connectbot check` says who lags; start "
-                "workers for a lane that does, or raise CONNECTBOT_MAX_BACKLOG"
-            )
-
-    def publishing(self, event: Event, *, largest_bytes: float = math.inf) -> tuple[Command, Command]:
-        """The commands that publish an event as part of a commit. Raises `MalformedEvent` as `publish` does."""
-        text = events.encode(event, largest_bytes=largest_bytes)
-        return (
-            ("XADD", self._keys.events, "*", "type", event.type, "event", text),
-            ("PUBLISH", event.channel, text),
-        )
-
-    def announcing(self, event: Event) -> Command:
-        """The command that tells an event on its channel only, as part of a commit: the stream holds its like."""
-        return ("PUBLISH", event.channel, events.encode(event))
 
     # --- groups and consumers -------------------------------------------------------------------------
 
@@ -241,10 +179,8 @@ class EventStream:
         return ("HINCRBY", self._keys.counters, counter, by)
 
     def distrust_connections(self) -> None:
-        """Close the connections that are not in use: where one was half-open, the others most likely are, too."""
-        self._publish_script.distrust()
+        """Close the connection at hand: it may be half-open."""
         self._commit_script.distrust()
-        self._redis.connection_pool.disconnect(inuse_connections=False)
 
     # --- upkeep ---------------------------------------------------------------------------------------
 
@@ -267,10 +203,6 @@ class EventStream:
             return int(self._scripts["trim"](keys=[self._keys.events], args=[keep]))
 
     # --- inside ---------------------------------------------------------------------------------------
-
-    @cached_property
-    def _publish_script(self) -> QuickScript:
-        return QuickScript(self._redis, "publish")
 
     @cached_property
     def _commit_script(self) -> QuickScript:

@@ -76,7 +76,7 @@ class BatchRun:
         try:
             first = next(parts)
         except RedisUnavailable:  # connections that lay idle may be half-open by now: the next ones are new
-            self._clients.stream.distrust_connections()
+            self._clients.distrust_connections()
             return self._clients.stream.fetch_each(self._batch, limit=PART)
         return chain([first], parts)
 

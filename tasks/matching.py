@@ -67,7 +67,7 @@ def announce_failure(ours: Clients, one: Received, reason: str) -> Effects:
     """Tell that a matching request has failed for good, unless it was answered; it may be asked again then."""
     request_id = _request_id(one.event)
     data = {"request_id": request_id, "reason": reason}
-    told = ours.stream.publishing(_announcement(ours, ConnectBotEvents.MATCHING_FAILED, one.event, data))
+    told = ours.publisher.publishing(_announcement(ours, ConnectBotEvents.MATCHING_FAILED, one.event, data))
     effects = Effects()
     effects.add_unless(ours.claims.answered_key(request_id), [*told, *ours.claims.releasing(_wish(one))])
     return effects
@@ -178,11 +178,11 @@ def _answers(ours: Clients, one: Received, data: dict[str, Any], *, twin: bool) 
         *ours.claims.answering(_wish(one), request_id, now=now, twin=twin),
     ]
     if not twin or one.event.data.get("request_id"):
-        commands += ours.stream.publishing(_announcement(ours, ConnectBotEvents.MATCHING_COMPLETED, one.event, data))
+        commands += ours.publisher.publishing(_announcement(ours, ConnectBotEvents.MATCHING_COMPLETED, one.event, data))
     if not twin:
         for pair in data["pairs"]:
             for user_id in pair.values():
-                commands.append(ours.stream.announcing(_to_user(ours, one.event, user_id, request_id, pair)))
+                commands.append(ours.publisher.announcing(_to_user(ours, one.event, user_id, request_id, pair)))
     effects = Effects()
     effects.add_unless(ours.claims.answered_key(request_id), commands)
     return effects

@@ -178,7 +178,7 @@ def _remembering(key: str) -> Command:
 def _step(ours: Clients, place: str, *, cause: str) -> Command:
     """The command that publishes the walk's next step. It is of no interest to listeners."""
     event = warming_event(ours.settings.keys, {"place": place}, event_id=derived_id(cause, "warm", place))
-    into_stream, _ = ours.stream.publishing(event)
+    into_stream, _ = ours.publisher.publishing(event)
     return into_stream
 
 

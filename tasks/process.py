@@ -23,7 +23,7 @@ def clients_for(lane: str, consumer: str) -> Clients:
     ours = clients()
     if _consumers.get(lane) != consumer:
         _consumers[lane] = consumer
-        ours.stream.distrust_connections()
+        ours.distrust_connections()
     return ours
 
 

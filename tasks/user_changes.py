@@ -100,7 +100,7 @@ class UserChanges:
             if user.role is None:
                 effects.add_for_users([user], self._removing(user, now=now))
         if self._everybody:
-            effects.add(*self._clients.stream.publishing(warming_event(self._clients.settings.keys)))
+            effects.add(*self._clients.publisher.publishing(warming_event(self._clients.settings.keys)))
         return effects
 
     def _set_role(self, user_id: int, role: str, version: str) -> None:

@@ -44,7 +44,7 @@ class Publisher:
             user += 1
             event = new_event("user.created", {"user": {"id": user}}, channel=f"connectbot:user:{user}", user_id=user)
             try:
-                self._ours.stream.publish([event], room=10**6)
+                self._ours.publisher.publish(event)
             except RedisUnavailable:
                 continue
             self.accepted.append(user)

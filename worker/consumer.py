@@ -141,7 +141,7 @@ class LaneConsumer:
                 if self._has_room():
                     self._hand_out_next()
         except RedisUnavailable:
-            self._stream.distrust_connections()
+            self._clients.distrust_connections()
             raise
         finally:
             self._leave()

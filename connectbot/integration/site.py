@@ -91,16 +91,16 @@ class Site:
 
     def publish(self, what: str, make: Callable[[Keys], Event]) -> bool:
         """Publish the event that ``make`` makes. Answers whether it is in the stream, or kept in the spool."""
-        keys, stream = self.settings.keys, self.clients.stream
+        keys, publisher = self.settings.keys, self.clients.publisher
         if self.outbox is None:
-            return self.do(what, lambda: self.clients.publisher.publish(make(keys)))
+            return self.do(what, lambda: publisher.publish(make(keys)))
         event = self.attempt(what, lambda: make(keys), None)
         if event is None:
             return False
         traced = self.clients.tracer.publishing
         return self.send(
             what,
-            lambda: (*stream.publishing(event, largest_bytes=self.settings.max_event_bytes), *traced(event)),
+            lambda: (*publisher.publishing(event, largest_bytes=self.settings.max_event_bytes), *traced(event)),
             event_id=event.id,
         )
 
@@ -190,7 +190,7 @@ class Site:
             raise
 
     def _distrust_connections(self) -> None:
-        self.clients.stream.distrust_connections()
+        self.clients.distrust_connections()
         self._patient.connection_pool.disconnect(inuse_connections=False)
 
 

@@ -20,6 +20,7 @@ from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.errors import BacklogFull
 from connectbot.events import new_event
+from connectbot.publisher import EventPublisher
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from connectbot.watching.diagnosis import Diagnosis
@@ -91,7 +92,8 @@ def test_check_names_the_group_for_which_the_stream_is_kept(
 
     client.xgroup_create(stream, group, id="0")
     events = [new_event("user.login", {}, channel="connectbot:global") for _ in range(settings.room)]
-    ours.stream.publish(events, room=settings.room)
+    publisher = EventPublisher(ours.redis, keys=settings.keys, room=settings.room)
+    publisher.publish(*events)
     for lane in LANES:
         assert told().keys() & {"backlog_full", "stream_full"} == {"backlog_full"}, "a lane has read nothing either"
         ours.stream.register(lane, f"{lane}.somebody", lease_seconds=60)
@@ -99,7 +101,7 @@ def test_check_names_the_group_for_which_the_stream_is_kept(
         ours.stream.commit(lane, f"{lane}.somebody", [entry.id for entry in read], Effects())
     assert ours.stream.trim(keep=settings.stream_keep) == 0
     with pytest.raises(BacklogFull, match="connectbot check"):
-        ours.stream.publish(events[:1], room=settings.room)
+        publisher.publish(events[0])
 
     never_read = told()
     assert not {"backlog_full", "backlog_old"} & never_read.keys()

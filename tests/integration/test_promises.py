@@ -242,7 +242,7 @@ def test_what_a_lane_still_needs_is_not_trimmed(ours: Clients) -> None:
 
 
 def test_a_full_backlog_refuses_and_drops_nothing(ours: Clients) -> None:
-    publisher = EventPublisher(ours.stream, keys=ours.settings.keys, room=10)
+    publisher = EventPublisher(ours.redis, keys=ours.settings.keys, room=10)
     events = [new_event("user.login", {}, channel="connectbot:global", user_id=id_) for id_ in range(11)]
     publisher.publish(*events[:10])
     with pytest.raises(BacklogFull, match="CONNECTBOT_MAX_BACKLOG"):

@@ -58,7 +58,7 @@ def test_many_are_published_in_their_order_and_announced(ours: Clients, client: 
 
 
 def test_what_does_not_fit_is_refused_with_all_that_comes_after(ours: Clients) -> None:
-    publisher = EventPublisher(ours.stream, keys=ours.settings.keys, room=250)
+    publisher = EventPublisher(ours.redis, keys=ours.settings.keys, room=250)
     with pytest.raises(BacklogFull):
         publisher.publish_many(some(MANY))
     assert published(ours) == list(range(200)), "two parts fit"
@@ -112,7 +112,7 @@ def test_a_connection_that_is_not_trusted_any_more_is_not_waited_for(
     assert clients.publisher.publish_global_event("test.event", {"nth": 1})
     proxy.silence()
     proxy.resume()
-    clients.stream.distrust_connections()
+    clients.distrust_connections()
     assert clients.publisher.publish_global_event("test.event", {"nth": 2})
     assert published(ours) == [1, 2]
     clients.redis.close()
@@ -177,7 +177,7 @@ def test_an_answer_that_comes_too_late_is_nobodys(
     embedded_redis.freeze()
     assert not hasty.publisher.publish_global_event("test.event", {"nth": 2})
     embedded_redis.thaw()
-    full = EventPublisher(hasty.stream, keys=hasty.settings.keys, room=1)
+    full = EventPublisher(hasty.redis, keys=hasty.settings.keys, room=1)
     for _ in range(3):
         with pytest.raises(BacklogFull):
             full.publish(*some(1))

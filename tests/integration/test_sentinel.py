@@ -120,7 +120,7 @@ def test_a_server_that_became_a_replica_is_left_at_once(
     event = new_event("user.login", {}, channel="connectbot:global")
     ours.redis.ping()  # on a connection of its own: the server has closed those it had
     for refused in (
-        lambda: ours.stream.publish([event], room=10),  # a script: Redis 6.2 wraps the reason in words of its own
+        lambda: ours.publisher.publish(event),  # a script: Redis 6.2 wraps the reason in words of its own
         lambda: ours.cache.set("menu:user:7:main", "b", None),
         lambda: ours.stream.register("default", "me", lease_seconds=1),
     ):
@@ -128,7 +128,7 @@ def test_a_server_that_became_a_replica_is_left_at_once(
             refused()
         assert not any(connection.is_connected for connection in pool._get_free_connections())
     client.replicaof("NO", "ONE")
-    ours.stream.publish([event], room=10)
+    ours.publisher.publish(event)
 
 
 @pytest.mark.parametrize(("name", "value", "restored"), [("min-replicas-to-write", "1", "0"), ("maxmemory", "1", "0")])
@@ -139,7 +139,7 @@ def test_a_server_that_may_not_write_now_is_unavailable(
     event = new_event("user.login", {}, channel="connectbot:global")
     try:
         with pytest.raises(RedisUnavailable):
-            ours.stream.publish([event], room=10)
+            ours.publisher.publish(event)
         with pytest.raises(RedisUnavailable):
             ours.cache.set("menu:user:7:main", "b", None)
     finally:
