@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from connectbot.entries import Batch, Entry, fields_of
 from connectbot.errors import FenceLost
 from connectbot.keys import Keys
+from connectbot.quick_script import ROOMY
 from connectbot.redis_client import RedisClient, translated_errors
 
 
@@ -21,24 +22,17 @@ class BatchReader:
         self._redis = client
         self._keys = keys
 
-    def parts(self, batch: Batch, *, limit: int) -> Iterator[list[Entry]]:
+    def parts(self, batch: Batch, *, limit: int) -> Generator[list[Entry]]:
         """The entries of a batch, oldest first, in parts of up to ``limit``. Those deleted meanwhile are missing.
 
         Raises `RedisUnavailable`, and `FenceLost` when others have taken the batch over: work on it would be in vain.
         """
         if batch.ids:
             yield self._named(batch)
-            return
-        connection = self._redis.connection_pool.get_connection()
-        try:
-            for rows in self._ranges(connection, batch, limit):
-                entries = (Entry.read(id_, fields_of(words)) for id_, words in rows)
-                yield [entry for entry in entries if batch.contains(entry)]
-        except BaseException:  # an answer may be on its way; or the caller has had enough
-            connection.disconnect()
-            raise
-        finally:
-            self._redis.connection_pool.release(connection)
+        elif self._redis.connection_pool.max_connections < ROOMY:  # the caller may need the only connection
+            yield from list(self._ranges(batch, limit))
+        else:
+            yield from self._ranges(batch, limit)
 
     def _named(self, batch: Batch) -> list[Entry]:
         with translated_errors(), self._redis.pipeline(transaction=False) as pipe:
@@ -49,24 +43,38 @@ class BatchReader:
         _require(stands, batch)
         return [Entry.read(id_, fields) for rows in answers for id_, fields in rows]
 
-    def _ranges(self, connection: Any, batch: Batch, limit: int) -> Iterator[list[Any]]:
-        """What lies between the first and the last of a batch, also what is not part of it, as XRANGE answers it."""
+    def _ranges(self, batch: Batch, limit: int) -> Iterator[list[Entry]]:
         with translated_errors():
+            connection = self._redis.connection_pool.get_connection()
+        try:
             self._ask(connection, batch, batch.first, limit)
-        goes_on = True
-        while goes_on:
-            with translated_errors():
-                stands, rows = connection.read_response(), connection.read_response()
-                _require(stands, batch)
-                goes_on = len(rows) == limit and rows[-1][0] != batch.last.encode()
-                if goes_on:
-                    self._ask(connection, batch, b"(" + rows[-1][0], limit)
-            yield rows
+            while len(rows := self._answer(connection, batch)) == limit and rows[-1][0] != batch.last.encode():
+                self._ask(connection, batch, b"(" + rows[-1][0], limit)
+                yield _entries_of(batch, rows)
+        except BaseException:  # an answer may be on its way; or the caller has had enough
+            connection.disconnect()
+            raise
+        finally:
+            self._redis.connection_pool.release(connection)
+        yield _entries_of(batch, rows)
 
     def _ask(self, connection: Any, batch: Batch, first: str | bytes, limit: int) -> None:
         fence = ("HEXISTS", self._keys.fences(batch.lane), batch.consumer)
         found = ("XRANGE", self._keys.events, first, batch.last, "COUNT", limit)
-        connection.send_packed_command(connection.pack_commands([fence, found]))
+        with translated_errors():
+            connection.send_packed_command(connection.pack_commands([fence, found]))
+
+    def _answer(self, connection: Any, batch: Batch) -> list[Any]:
+        """What lies between two entries of a batch, also what is not part of it."""
+        with translated_errors():
+            stands, rows = connection.read_response(), connection.read_response()
+        _require(stands, batch)
+        return list(rows)
+
+
+def _entries_of(batch: Batch, rows: Iterable[Any]) -> list[Entry]:
+    entries = (Entry.read(id_, fields_of(words)) for id_, words in rows)
+    return [entry for entry in entries if batch.contains(entry)]
 
 
 def _require(stands: object, batch: Batch) -> None:

@@ -7,7 +7,7 @@ An *entry* is one item of the stream. A *lane* is a consumer group (and the Cele
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -87,17 +87,17 @@ class EventStream:
             )
         return [Entry.read(id_, fields) for _, rows in reply for id_, fields in rows]
 
-    def fetch_each(self, batch: Batch, *, limit: int = _MANY) -> Iterator[list[Entry]]:
+    def fetch_each(self, batch: Batch, *, limit: int | None) -> Generator[list[Entry]]:
         """The entries of a batch, oldest first, in parts of up to ``limit``. Those deleted meanwhile are missing.
 
         While the caller is at one part, Redis looks for the next. Raises `FenceLost` when others have taken the batch
         over: work on it would be in vain.
         """
-        return self._reader.parts(batch, limit=limit)
+        return self._reader.parts(batch, limit=limit or _MANY)
 
     def fetch(self, batch: Batch) -> list[Entry]:
         """All of them at once."""
-        return [entry for part in self.fetch_each(batch) for entry in part]
+        return [entry for part in self.fetch_each(batch, limit=None) for entry in part]
 
     def deleted_since(self, batch: Batch, *, found: Collection[str]) -> list[str]:
         """Ids of a batch that are pending but no longer in the stream, given the ids that were ``found``."""

@@ -10,8 +10,8 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from contextvars import copy_context
 from functools import partial
 from itertools import chain
@@ -58,27 +58,34 @@ class BatchRun:
 
         Raises `RedisUnavailable` or `FenceLost`; whatever is not committed by then stays pending.
         """
-        parts = self._fetched()
-        if self._work.one_by_one:
-            self._one_by_one([one for entries in parts for one in self._decode(entries)])
-        elif self._batch.count > PART:
-            self._overlapping(parts)
-        else:
-            self._one_after_another(parts)
+        with self._fetched() as parts:
+            if self._work.one_by_one:
+                self._one_by_one([one for entries in parts for one in self._decode(entries)])
+            elif self._batch.count > PART:
+                self._overlapping(parts)
+            else:
+                self._one_after_another(parts)
         self._drop_deleted()
         return len(self._found)
 
-    def _fetched(self) -> Iterator[list[Entry]]:
-        """The entries of the batch, part by part."""
+    @contextmanager
+    def _fetched(self) -> Iterator[Iterator[list[Entry]]]:
+        """The entries of the batch, part by part; all at once if they make no more than one, whatever lies between."""
         if self._batch.enclosed:
-            return iter([self._batch.opened()])
-        parts = self._clients.stream.fetch_each(self._batch, limit=PART)
+            yield iter([self._batch.opened()])
+            return
+        parts = self._parts()
         try:
             first = next(parts)
         except RedisUnavailable:  # connections that lay idle may be half-open by now: the next ones are new
             self._clients.distrust_connections()
-            return self._clients.stream.fetch_each(self._batch, limit=PART)
-        return chain([first], parts)
+            parts = self._parts()
+            first = next(parts)
+        with closing(parts):
+            yield chain([first], parts)
+
+    def _parts(self) -> Generator[list[Entry]]:
+        return self._clients.stream.fetch_each(self._batch, limit=PART if self._batch.count > PART else None)
 
     def _drop_deleted(self) -> None:
         """Acknowledge what somebody has deleted from the stream: nothing can be done for it any more."""
@@ -119,13 +126,13 @@ class BatchRun:
         begun: deque[list[Received] | None] = deque()
 
         def worked() -> Iterator[tuple[list[str], Effects]]:
+            begun.append(None)
             for entries in parts:
-                begun.append(None)
-                begun[-1] = received = self._decode(entries)
-                if received:
+                if received := self._decode(entries):
+                    begun[-1] = received
                     yield self._worked(received)
-                else:
-                    begun.pop()
+                    begun.append(None)
+            begun.pop()
 
         try:
             for _ in self._clients.stream.commit_each(self._batch.lane, self._batch.consumer, worked()):
@@ -133,7 +140,7 @@ class BatchRun:
         except (FenceLost, RedisUnavailable):
             raise
         except Exception:
-            if None in begun:  # no event is to blame
+            if None in begun:  # a part could not be read: no event is to blame
                 raise
             for received in begun:  # `_together` finds out on which event
                 self._together(received or ())

@@ -41,7 +41,9 @@ class UserChanges:
 
     def create(self, user_id: int, role: str, version: str) -> None:
         """The user exists since ``version``, with this role."""
-        if user_id not in self._changed and user_id not in self._left:
+        if user_id in self._changed or user_id in self._left:
+            self._created.discard(user_id)
+        else:
             self._created.add(user_id)
         self._set_role(user_id, role, version)
 

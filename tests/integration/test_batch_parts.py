@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
 
 import pytest
 import redis
 
+from connectbot.batch_reader import BatchReader
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Batch
-from connectbot.errors import FenceLost, Later
+from connectbot.errors import FenceLost, Later, RedisUnavailable
 from connectbot.events import encode, new_event
 from connectbot.redis_client import RedisClient
 from tasks.batch_run import PART, BatchRun
@@ -179,3 +183,60 @@ def test_nothing_is_left_out_when_a_burial_fails(ours: Clients) -> None:
     with pytest.raises(redis.ResponseError):
         BatchRun(ours, batch, counting()).run()
     assert pending(ours) == EVENTS - len(done(ours))
+
+
+def test_nothing_is_left_out_when_a_part_cannot_be_read(
+    ours: Clients, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, asked = BatchReader._answer, count()
+
+    def fail(reader: BatchReader, *args: Any) -> list[Any]:
+        if next(asked) == 1:
+            raise MemoryError
+        return answer(reader, *args)
+
+    monkeypatch.setattr(BatchReader, "_answer", fail)
+    with pytest.raises(MemoryError):
+        BatchRun(ours, batch, counting()).run()
+    assert pending(ours) == EVENTS - len(done(ours)) > 0
+
+
+def test_after_a_failure_every_connection_is_back(ours: Clients, batch: Batch) -> None:
+    def fail(ours: Clients, received: Sequence[Received]) -> None:
+        if received[0].event.data["n"] == PART:
+            raise RedisUnavailable("by now")
+
+    with pytest.raises(RedisUnavailable) as kept:  # and with it the frames that it went through
+        BatchRun(ours, batch, counting(fail)).run()
+    pool = ours.redis.connection_pool
+    assert kept.value
+    assert len(pool._connections) - len(pool._get_free_connections()) == 1, "that of commits, which stays at hand"
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_pool_of_few_connections_is_enough(most: int, ours: Clients, batch: Batch) -> None:
+    few = Clients.open(replace(ours.settings, redis_url=f"{ours.settings.redis_url}?max_connections={most}"))
+    BatchRun(few, batch, counting()).run()
+    assert once_each(ours)
+    few.redis.close()
+    few.java.close()
+
+
+def test_a_batch_can_not_be_read_while_redis_is_away(ours: Clients, batch: Batch) -> None:
+    away = Clients.open(replace(ours.settings, redis_url="redis://127.0.0.1:1/0"))
+    for unread in (batch, replace(batch, ids=(batch.first,))):
+        with pytest.raises(RedisUnavailable):
+            away.stream.fetch(unread)
+
+
+def test_few_events_among_many_others_are_one_part(ours: Clients) -> None:
+    ours.stream.register(LANE, CONSUMER, lease_seconds=60)
+    for n in range(EVENTS):
+        type_ = "user.updated" if n % 100 == 0 else "matching.request"
+        ours.publisher.publish(new_event(type_, {"n": n}, channel="connectbot:global"))
+    entries = ours.stream.read(LANE, CONSUMER, limit=EVENTS, wait_seconds=0.01)
+    sizes: list[int] = []
+    work = counting(lambda ours, received: sizes.append(len(received)))
+    few = EVENTS // 100
+    BatchRun(ours, Batch(LANE, CONSUMER, ("user.updated",), entries[0].id, entries[-1].id, few), work).run()
+    assert sizes == [few]

@@ -18,6 +18,7 @@ from tasks.work import Received
 
 KINDS = {
     "created as admin": ("user.created", "admin"),
+    "created as employee": ("user.created", "employee"),
     "created": ("user.created", None),
     "made a manager": ("user.updated", "manager"),
     "updated": ("user.updated", None),
@@ -92,7 +93,8 @@ def test_a_user_who_is_gone_is_not_remembered_as_seen(ours: Clients, work_out: W
 @pytest.mark.parametrize(
     "history",
     [("created as admin", "made a manager"), ("made a manager", "created as admin"), ("deleted", "created as admin"),
-     ("created as admin", CLEARED), (CLEARED, "created as admin")],
+     ("created as admin", CLEARED), (CLEARED, "created as admin"), ("created as admin", "created as employee"),
+     ("created as admin", "deleted", "created as employee")],
     ids=", then ".join,
 )  # fmt: skip
 def test_old_menus_go_where_a_user_is_not_only_created(ours: Clients, history: tuple[str, ...]) -> None:
