@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from contextlib import contextmanager, suppress
+from typing import Final, SupportsFloat
 
 from connectbot.errors import UnreadableValue
 
@@ -16,8 +16,9 @@ _NO_FORM: Final = (TypeError, ValueError, AttributeError, RecursionError, pickle
 
 def as_seconds(timeout: object) -> float:
     """A timeout, which is a number of seconds, as Django's cache has it. Raises `UnreadableValue` for anything else."""
-    if isinstance(timeout, (int, float)) and abs(timeout) < math.inf:
-        return timeout
+    with suppress(TypeError, ValueError, OverflowError):
+        if isinstance(timeout, SupportsFloat) and abs(seconds := float(timeout)) < math.inf:
+            return seconds
     kind = timeout if isinstance(timeout, float) else f"of type {type(timeout).__name__}"
     raise UnreadableValue(f"timeout must be a number of seconds, and is {kind}")
 

@@ -113,8 +113,7 @@ class JavaGate:
                 except RedisUnavailable:
                     if time.monotonic() > ended + OUTAGE_SECONDS:
                         raise
-                outcome = "ignored"  # for all we know, it has been counted
-                time.sleep(OUTAGE_PAUSE_SECONDS)
+                time.sleep(OUTAGE_PAUSE_SECONDS)  # then again: for all we know it has been noted, which it is once
         finally:
             self._returned.set()
 

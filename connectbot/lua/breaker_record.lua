@@ -1,9 +1,9 @@
--- Takes a permit back, and notes how its call went.
+-- Takes a permit back, and notes how its call went; once, however often it is told.
 --
 -- ARGV  2 permit   3 "success", "failure" or "ignored"   4 how long the call took, in milliseconds
 -- Returns the state afterwards.
 
-redis.call("ZREM", KEYS[5], ARGV[2])
+if redis.call("ZREM", KEYS[5], ARGV[2]) == 0 then return state() end
 local trial = redis.call("ZREM", KEYS[3], ARGV[2]) == 1
 local now_state = state()
 local half_open = now_state == "half_open"

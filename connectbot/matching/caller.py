@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -59,7 +60,7 @@ def request_matching(
     Raises `MatchingFailed` with a reason; `MatchingUnanswered` when time is up, although the request lives on and its
     result will be kept; `BacklogFull` or `RedisUnavailable` when it was not even published.
     """
-    caller, asked = _caller(generation()), _question(users, type, employees, request_id, deadline)
+    caller, asked = _current(), _question(users, type, employees, request_id, deadline)
     answer: Future[MatchingResult] = Future()
     try:
         caller.ask(asked, answer)
@@ -80,7 +81,7 @@ async def request_matching_async(
     deadline: float | None = None,
 ) -> MatchingResult:
     """`request_matching` for coroutines: any number of them may wait, and none keeps a thread."""
-    caller, asked = _caller(generation()), _question(users, type, employees, request_id, deadline)
+    caller, asked = _current(), _question(users, type, employees, request_id, deadline)
     answer: Future[MatchingResult] = Future()
     try:
         await awaitable(caller.ask, asked, answer)
@@ -181,6 +182,7 @@ class MatchingCaller:
                 _logger.exception("listening for the answers to matching requests failed; it is tried again")
             self._subscribed.clear()
             threading.Event().wait(PAUSE_SECONDS)
+        self._clients.redis.close()
 
     def _has_ended(self) -> bool:
         """Asked by the thread: whether it is to end, after which it counts as gone."""
@@ -233,6 +235,16 @@ class MatchingCaller:
                     one.set_exception(answer)
                 else:
                     one.set_result(answer)
+
+
+def _current() -> MatchingCaller:
+    """The one for whoever asks now. One thread opens it, others that come meanwhile wait."""
+    with _locks.setdefault(os.getpid(), threading.Lock()):
+        return _caller(generation())
+
+
+_locks: dict[int, threading.Lock] = {}
+"""Process → what is held while its caller is opened. A forked child must not wait for a thread of its parent."""
 
 
 @lru_cache(maxsize=1)

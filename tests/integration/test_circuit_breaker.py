@@ -93,6 +93,13 @@ def test_what_says_nothing_of_the_service_is_not_counted(make: Callable[..., Cir
     assert breaker.status().calls == 0
 
 
+def test_an_outcome_that_is_told_twice_counts_once(make: Callable[..., CircuitBreaker]) -> None:
+    breaker = make()
+    assert called(breaker, "failure") is State.CLOSED
+    assert breaker.record("p", "failure", seconds=0) is State.CLOSED
+    assert breaker.status().calls == 1
+
+
 def test_a_late_outcome_does_not_disturb_an_open_breaker(make: Callable[..., CircuitBreaker]) -> None:
     breaker = make()
     assert admit(breaker, "late") is Verdict.GO

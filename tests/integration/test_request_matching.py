@@ -229,3 +229,18 @@ def test_an_operator_sees_and_turns_the_breaker(ours: Clients, settings: Setting
     shown = CliRunner().invoke(java, ["status"]).output
     assert "half_open" in shown
     assert "0.0 %" in shown
+
+
+def test_many_who_ask_first_share_one_thread(settings: Settings) -> None:
+    default_site.close()
+    before, together = set(threading.enumerate()), threading.Barrier(12)
+
+    def ask(n: int) -> None:
+        together.wait()
+        with pytest.raises(MatchingUnanswered):
+            request_matching([n, n + 1], wait=0.1)
+
+    with ThreadPoolExecutor(12) as threads:
+        list(threads.map(ask, range(12)))
+    listening = [one for one in set(threading.enumerate()) - before if one.name == "matching-caller"]
+    assert len(listening) == 1

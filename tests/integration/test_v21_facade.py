@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from socket import SocketKind
 from typing import Any
@@ -420,6 +422,13 @@ class Own:
 
     def __repr__(self) -> str:
         return "secret"
+
+
+@pytest.mark.parametrize("timeout", [Decimal(60), Fraction(60), 60.0, True])
+def test_any_number_of_seconds_is_a_timeout(timeout: Any) -> None:
+    assert RedisManager.set_employee_data(7, {"a": 1}, timeout)
+    assert MenuCache.set_user_menu(7, {}, "main", timeout)
+    assert TempDataManager.store_temp_data("k", {}, timeout)
 
 
 def test_what_could_not_be_read_back_is_not_stored(client: RedisClient, caplog: pytest.LogCaptureFixture) -> None:
