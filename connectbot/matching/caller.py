@@ -200,10 +200,17 @@ class MatchingCaller:
         with Listener(self._clients.redis, channels=[channel], ignoring=_IGNORES_NOTHING) as listener:
             self._subscribed.set()
             self._look_for_all()
-            while self._is_needed():
+            while self._goes_on():
                 for message in listener.hear(wait_seconds=LISTEN_SECONDS).messages:
                     if self._waiting:
                         self._hear(message.text)
+
+    def _goes_on(self) -> bool:
+        """Asked by the thread: whether it is to listen on. Who comes after a no waits until it listens again."""
+        with self._lock:
+            if not self._is_needed():
+                self._subscribed.clear()
+            return self._is_needed()
 
     def _look_for_all(self) -> None:
         """What was told while nobody listened is kept."""

@@ -21,6 +21,7 @@ from connectbot.errors import MatchingFailed, MatchingUnanswered
 from connectbot.integration.site import default_site
 from connectbot.java.circuit_breaker import State
 from connectbot.java_service import Employee
+from connectbot.listener import Listener
 from connectbot.matching.caller import MatchingCaller
 from connectbot.matching.contract import MatchingResult
 from connectbot.redis_client import RedisClient
@@ -135,6 +136,35 @@ def test_a_caller_whose_settings_are_old_serves_who_waits_and_then_ends(ours: Cl
     wait_until(lambda: caller._thread is None, deadline_seconds=10, what="the end of the thread")
     caller.ask(asked("b"), late := Future())
     caller.forget(asked("b"), late)
+
+
+def test_who_comes_while_the_thread_ends_is_heard_of(ours: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    current, close = [True], Listener.close
+    closing, go_on = threading.Event(), threading.Event()
+    caller, answer, late = (
+        MatchingCaller(ours, lambda: bool(current)),
+        Future[MatchingResult](),
+        Future[MatchingResult](),
+    )
+
+    def close_slowly(listener: Listener) -> None:
+        close(listener)
+        closing.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr(Listener, "close", close_slowly)
+    caller.ask(asked("a"), answer)
+    current.clear()
+    caller.forget(asked("a"), answer)
+    assert closing.wait(10)
+    asking = threading.Thread(target=caller.ask, args=(asked("late"), late))
+    asking.start()
+    wait_until(lambda: "late" in caller._waiting, deadline_seconds=10, what="somebody late")
+    go_on.set()
+    asking.join()
+    ours.publisher.publish_microservice_event("matching", "matching.failed", {"request_id": "late", "reason": "bad"})
+    assert isinstance(late.exception(10), MatchingFailed)
+    caller.forget(asked("late"), late)
 
 
 def test_many_callers_each_get_their_own_answer_and_redis_is_not_asked_again_and_again(
