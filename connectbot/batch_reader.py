@@ -9,7 +9,7 @@ from connectbot.entries import Batch, Entry, fields_of
 from connectbot.errors import FenceLost
 from connectbot.keys import Keys
 from connectbot.quick_script import ROOMY
-from connectbot.redis_client import RedisClient, translated_errors
+from connectbot.redis_client import RedisClient, one_connection, translated_errors
 
 
 class BatchReader:
@@ -44,30 +44,21 @@ class BatchReader:
         return [Entry.read(id_, fields) for rows in answers for id_, fields in rows]
 
     def _ranges(self, batch: Batch, limit: int) -> Iterator[list[Entry]]:
-        with translated_errors():
-            connection = self._redis.connection_pool.get_connection()
-        try:
+        with translated_errors(), one_connection(self._redis) as connection:
             self._ask(connection, batch, batch.first, limit)
             while len(rows := self._answer(connection, batch)) == limit and rows[-1][0] != batch.last.encode():
                 self._ask(connection, batch, b"(" + rows[-1][0], limit)
                 yield _entries_of(batch, rows)
-        except BaseException:  # an answer may be on its way; or the caller has had enough
-            connection.disconnect()
-            raise
-        finally:
-            self._redis.connection_pool.release(connection)
         yield _entries_of(batch, rows)
 
     def _ask(self, connection: Any, batch: Batch, first: str | bytes, limit: int) -> None:
         fence = ("HEXISTS", self._keys.fences(batch.lane), batch.consumer)
         found = ("XRANGE", self._keys.events, first, batch.last, "COUNT", limit)
-        with translated_errors():
-            connection.send_packed_command(connection.pack_commands([fence, found]))
+        connection.send_packed_command(connection.pack_commands([fence, found]))
 
     def _answer(self, connection: Any, batch: Batch) -> list[Any]:
         """What lies between two entries of a batch, also what is not part of it."""
-        with translated_errors():
-            stands, rows = connection.read_response(), connection.read_response()
+        stands, rows = connection.read_response(), connection.read_response()
         _require(stands, batch)
         return list(rows)
 

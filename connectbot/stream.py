@@ -19,7 +19,7 @@ from connectbot.entries import DEATH, Batch, Entry, TakenOver, fields_of
 from connectbot.errors import FenceLost, Never
 from connectbot.keys import Keys
 from connectbot.quick_script import Call, QuickScript
-from connectbot.redis_client import Command, RedisClient, translated_errors
+from connectbot.redis_client import Command, RedisClient, one_connection, translated_errors
 from connectbot.scripts import text_of
 
 _MANY = 10_000  # more than any consumer holds at once
@@ -81,11 +81,11 @@ class EventStream:
 
     def read(self, lane: str, consumer: str, *, limit: int, wait_seconds: float) -> list[Entry]:
         """Up to ``limit`` entries that no consumer of the lane has had, waiting for the first of them."""
-        with translated_errors():
-            reply = self._redis.xreadgroup(
-                lane, consumer, {self._keys.events: ">"}, count=limit, block=max(1, int(wait_seconds * 1000))
-            )
-        return [Entry.read(id_, fields) for _, rows in reply for id_, fields in rows]
+        group = ("GROUP", lane, consumer, "COUNT", limit, "BLOCK", max(1, int(wait_seconds * 1000)))
+        with translated_errors(), one_connection(self._redis) as connection:
+            connection.send_command("XREADGROUP", *group, "STREAMS", self._keys.events, ">")
+            streams = connection.read_response() or ()
+        return [Entry.read(id_, fields_of(words)) for _, rows in streams for id_, words in rows]
 
     def fetch_each(self, batch: Batch, *, limit: int | None) -> Generator[list[Entry]]:
         """The entries of a batch, oldest first, in parts of up to ``limit``. Those deleted meanwhile are missing.

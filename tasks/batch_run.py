@@ -179,7 +179,7 @@ class BatchRun:
         else:
             effects = self._work.handle(self._clients, received)
         key = self._keys.ages(self._batch.lane)
-        aged = ages.counting(key, [_origin(one.entry) for one in received], now=time.time())
+        aged = ages.counting(key, [one.entry.origin for one in received], now=time.time())
         effects.add_if_it_can_be(*aged)  # entries with ids of their own, such as 1-0, make a sum that Redis cannot hold
         if self._trail:
             self._trail.add(effects, ((one.entry, one.event) for one in received), "done")
@@ -250,11 +250,6 @@ def backoff_seconds(attempts: int) -> float:
     """How long to wait after the given number of failures: doubling, capped, with jitter against herds."""
     doubled = FIRST_DELAY_SECONDS * 2.0 ** min(max(attempts - 1, 0), 30)
     return min(doubled, LONGEST_DELAY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets
-
-
-def _origin(entry: Entry) -> str:
-    """The id of the first entry of this event, told quickly for the many entries that are it."""
-    return entry.origin if b"origin" in entry.fields else entry.id
 
 
 def _about(one: Received) -> AbstractContextManager[None]:

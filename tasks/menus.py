@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 from celery import shared_task
@@ -182,7 +182,7 @@ def _step(ours: Clients, place: str, *, cause: str) -> Command:
     return into_stream
 
 
-class _Said(NamedTuple):
+class _Said(msgspec.Struct, frozen=True):
     """What one event says: about whom, and how new it is."""
 
     version: str
