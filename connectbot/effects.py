@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -12,15 +13,13 @@ if TYPE_CHECKING:
     from connectbot.cache import Stencil
     from connectbot.users import KnownUser
 
-USERS_IN_A_TABLE: Final = 1000
-"""One command takes the words of them all, and Lua's ``unpack`` no more than some 8,000."""
+USERS_IN_A_TABLE: Final = 500
+"""One command takes the words of them all, and Lua's ``unpack`` no more than some 8,000. What is listed together is
+read together, too (lua/warm.lua)."""
 
 
 Word: TypeAlias = tuple[Any, ...]
 """A word of a command that is made for each user: its kind, and what that kind needs (see lua/commit.lua)."""
-
-RECORD: Final[Word] = ("record",)
-"""What is kept of a user: the version and the role."""
 
 
 def same(word: Any) -> Word:
@@ -34,7 +33,7 @@ def with_id(before: str = "", after: str = "") -> Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ForEach:
     """One command for some users: its ``first`` words, then the ``words`` made for each user.
 
     ``only_known`` leaves out those of whom nothing was known before.
@@ -45,36 +44,61 @@ class Column:
     only_known: bool = False
 
     @classmethod
-    def of(cls, command: Command) -> Column:
+    def of(cls, command: Command) -> ForEach:
         """A column for one user alone."""
         return cls(command[:1], [same(word) for word in command[1:]])
 
-    def described(self) -> Iterator[Any]:
+    def described(self, role: str) -> Iterator[Any]:
         """It in the form that ``commit.lua`` reads."""
-        how = "together, if known" if self.only_known else "together"
+        how = "each, if known" if self.only_known else "each"
         yield from (how, len(self.first), *self.first, len(self.words))
         for word in self.words:
             yield from word
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept of each of some users, the version and the role, goes into the hash of users."""
+
+    def described(self, role: str) -> Iterator[Any]:
+        """It in the form that ``commit.lua`` reads."""
+        yield "record"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One command for some users: its ``first`` words, and one word with all their ids, parted by spaces."""
+
+    first: Command
+
+    def described(self, role: str) -> Iterator[Any]:
+        """It in the form that ``commit.lua`` reads."""
+        yield from ("list", len(self.first), *self.first)
+
+
+@dataclass(frozen=True, slots=True)
 class Values:
     """A value of the cache for each of some users, who have it for ``lifetime_ms``.
 
-    Its key is the user's id between two texts; the value is a stencil with the id filled in, by the user's role and the
-    length of the id.
+    Its key is the user's id between two texts; the value is a stencil with the id filled in. ``stencils`` are by the
+    user's role, and by the length of the id.
     """
 
     before: str
     after: str
     lifetime_ms: int
-    stencils: Mapping[tuple[str, int], Stencil]
+    stencils: Mapping[str, Mapping[int, Stencil]]
 
-    def described(self) -> Iterator[Any]:
+    def described(self, role: str) -> Iterator[Any]:
         """It in the form that ``commit.lua`` reads."""
-        yield from ("value", self.before, self.after, self.lifetime_ms, len(self.stencils))
-        for (role, length), stencil in self.stencils.items():
-            yield from (role, length, *stencil)
+        stencils = self.stencils[role]
+        yield from ("value", self.before, self.after, self.lifetime_ms, len(stencils))
+        for length, stencil in stencils.items():
+            yield from (length, *stencil)
+
+
+Column: TypeAlias = ForEach | Record | Listed | Values
+"""What is done for some users."""
 
 
 @dataclass(slots=True)
@@ -95,19 +119,18 @@ class Effects:
         """Commands that nothing depends on: what Redis refuses of them does not hold up the rest."""
         self._add_group("if it can", "", commands)
 
-    def add_for_users(self, users: Sequence[KnownUser], columns: Sequence[Column | Values]) -> None:
+    def add_for_users(self, users: Sequence[KnownUser], columns: Sequence[Column]) -> None:
         """Commands for users, column by column.
 
         What is for a user is left out when something newer than the user's version is known by then.
         """
-        described = [word for column in columns for word in column.described()]
-        for at in range(0, len(users), USERS_IN_A_TABLE):
-            part = users[at : at + USERS_IN_A_TABLE]
-            self._words += ("table", len(part), len(columns))
-            self._words += [user.user_id for user in part]
-            self._words += [user.version for user in part]
-            self._words += [user.role or "" for user in part]
-            self._words += described
+        by_role: defaultdict[str, list[KnownUser]] = defaultdict(list)
+        for user in users:
+            by_role[user.role or ""].append(user)
+        for role, alike in by_role.items():
+            described = [word for column in columns for word in column.described(role)]
+            for at in range(0, len(alike), USERS_IN_A_TABLE):
+                self._add_table(role, alike[at : at + USERS_IN_A_TABLE], described)
 
     def add_sight(self, user: KnownUser) -> None:
         """The user was there as of the version, and has the role unless another is told, before or after."""
@@ -123,6 +146,12 @@ class Effects:
     def words(self) -> list[Any]:
         """All of it in the form that ``commit.lua`` reads."""
         return self._words
+
+    def _add_table(self, role: str, users: Sequence[KnownUser], described: Sequence[Any]) -> None:
+        self._words += ("table", role, len(users), len(described))
+        after_version = f" {role}" if role else ""
+        self._words += [word for user in users for word in (user.user_id, user.version + after_version)]
+        self._words += described
 
     def _add_group(self, kind: str, key: str, given: Sequence[Command]) -> None:
         if given:

@@ -110,7 +110,10 @@ class Keys:
 
     @property
     def warm_menus(self) -> str:
-        """Sorted set: user id → when the user's cached menus run out, in epoch seconds."""
+        """Sorted set: users whose menus were written together, as a text of ids → when they run out, in epoch seconds.
+
+        Some of the menus may have been written again since; then the user stands in a later text, too.
+        """
         return f"{self.namespace}:menus:warm"
 
     @property

@@ -17,7 +17,7 @@ from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient, translated_errors
 from connectbot.scripts import text_of
 
-USERS_A_PAGE: Final = 500
+USERS_A_PAGE: Final = 1000
 """A page is written in one step, some milliseconds in which Redis serves nobody else."""
 MOST_STENCILS: Final = 64
 """Roles (and lengths of ids) that are sent along with every page: the others are sent where they come."""
@@ -82,18 +82,17 @@ class MenuWarmer:
         """Warm the menus that run out ``before`` (epoch seconds); tells after each page for how many users it was."""
         more = "more"
         while more:
-            _, more, written, _ = self._page("before", repr(before))
+            _, more, written, _ = self._page("before", repr(before), ahead_seconds=before - time.time())
             yield written
 
-    def _page(self, which: str, where: str) -> tuple[bool, str, int, int]:
+    def _page(self, which: str, where: str, *, ahead_seconds: float = 0.0) -> tuple[bool, str, int, int]:
         now = time.time()
-        told = [which, where, USERS_A_PAGE, repr(now + self._ttl_seconds), self._ttl_seconds * 1000, self._prefix]
-        done, missing = 0, [b""]
+        written = [USERS_A_PAGE, repr(now + self._ttl_seconds), self._ttl_seconds * 1000, int(ahead_seconds * 1000)]
+        missing = [b""]
         while missing:
-            words = [*told, len(self._endings), *self._endings, *self._stencils(now)]
+            words = [which, where, *written, self._prefix, len(self._endings), *self._endings, *self._stencils(now)]
             with translated_errors():
-                begun_anew, place, done_now, total, missing = self._script(keys=self._script_keys, args=words)
-            done += done_now
+                begun_anew, place, done, total, missing = self._script(keys=self._script_keys, args=words)
             self._seen.update(zip((role.decode() for role in missing[::2]), missing[1::2], strict=True))
         if len(self._seen) > MOST_STENCILS:
             self._seen = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -12,7 +13,7 @@ import msgspec
 from connectbot import json_text, scan
 from connectbot.cache import Cache, Ending, Stencil
 from connectbot.cache_keys import MENU_PREFIX, CacheKeys, menu_key
-from connectbot.effects import Column, Values, same, with_id
+from connectbot.effects import Column, ForEach, Listed, Values, with_id
 from connectbot.errors import UnreadableValue
 from connectbot.keys import Keys
 from connectbot.menu_warmer import MenuWarmer, menu_start
@@ -164,7 +165,7 @@ class Menus:
 
     def writing(
         self, users: Sequence[KnownUser], *, now: float, types: Iterable[str] = (), are_new: bool = False
-    ) -> list[Column | Values]:
+    ) -> list[Column]:
         """The commands that rebuild the menus of some ``types`` of users; by default the warm ones.
 
         By default they also remove the users' other menus, which were made for what the users were before. Users who
@@ -173,7 +174,7 @@ class Menus:
         chosen = tuple(types) or self._warm
         stencils = self._stencils(users, chosen, start=menu_start(now))
         lifetime_ms = self._ttl_seconds * 1000
-        columns: list[Column | Values] = [
+        columns: list[Column] = [
             Values(self._prefix, f":{menu_type}", lifetime_ms, stencils[menu_type]) for menu_type in chosen
         ]
         if chosen == self._warm:
@@ -183,7 +184,7 @@ class Menus:
     def removing(self, user_id: int) -> list[Command]:
         """The commands that remove every menu of a user."""
         keys = [menu_key(user_id, menu_type) for menu_type in MENU_TYPES]
-        return [self._cache.deleting(*keys), ("ZREM", self._keys.warm_menus, user_id)]
+        return [self._cache.deleting(*keys)]
 
     def cold(self, user_ids: Iterable[int], *, within_seconds: float) -> list[int]:
         """Those of the users whose menus are missing or run out ``within_seconds``: PTTL of the keys themselves."""
@@ -199,11 +200,16 @@ class Menus:
 
     def _stencils(
         self, users: Iterable[KnownUser], types: Iterable[str], *, start: str
-    ) -> dict[str, dict[tuple[str, int], Stencil]]:
+    ) -> dict[str, dict[str, dict[int, Stencil]]]:
         """By type of menu, role and length of the user's id: the menus of all who have these in common."""
-        kinds = {(user.role or DEFAULT_ROLE, len(str(user.user_id))) for user in users}
+        lengths: defaultdict[str, set[int]] = defaultdict(set)
+        for user in users:
+            lengths[user.role or DEFAULT_ROLE].add(len(str(user.user_id)))
         return {
-            menu_type: {(role, length): self.ending(menu_type, role).stencil(start, length) for role, length in kinds}
+            menu_type: {
+                role: {length: self.ending(menu_type, role).stencil(start, length) for length in of_role}
+                for role, of_role in lengths.items()
+            }
             for menu_type in types
         }
 
@@ -211,8 +217,8 @@ class Menus:
         """Note when the warm menus run out, and remove the others."""
         if others := [menu_type for menu_type in MENU_TYPES if menu_type not in self._warm]:
             keys = [with_id(self._prefix, f":{menu_type}") for menu_type in others]
-            yield Column(("DEL",), keys, only_known=are_new)
-        yield Column(("ZADD", self._keys.warm_menus), (same(runs_out), with_id()))
+            yield ForEach(("DEL",), keys, only_known=are_new)
+        yield Listed(("ZADD", self._keys.warm_menus, runs_out))
 
     def _make_ending(self, menu_type: str, role: str) -> Ending:
         """What the menus of one type and role have in common: all but the user's id and the time."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from connectbot.effects import RECORD, Column, same, with_id
+from connectbot.effects import Column, ForEach, Record, same, with_id
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient, translated_errors
 from connectbot.scripts import text_of
@@ -44,12 +44,12 @@ class Users:
         return {id_: _parse(id_, record) for id_, record in zip(ids, records, strict=True) if record}
 
     def remembering(self) -> Column:
-        """The command that stores what is known of some users."""
-        return Column(("HSET", self._keys.users), (with_id(), RECORD))
+        """The column that stores what is known of some users."""
+        return Record()
 
     def marking_deleted(self, *, now: float) -> Column:
-        """The command that lets deleted users be forgotten after a while."""
-        return Column(("ZADD", self._keys.deleted_users), (same(repr(now)), with_id()))
+        """The column that lets deleted users be forgotten after a while."""
+        return ForEach(("ZADD", self._keys.deleted_users), (same(repr(now)), with_id()))
 
     def forget_deleted(self, *, before: float, limit: int) -> int:
         """Drop up to ``limit`` users deleted ``before`` (epoch seconds) and not seen again. Answers how many."""

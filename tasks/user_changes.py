@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from connectbot.cache_keys import user_namespace
 from connectbot.clients import Clients
-from connectbot.effects import Column, Effects
+from connectbot.effects import Column, Effects, ForEach
 from connectbot.events import ConnectBotEvents, Event, new_event
 from connectbot.keys import Keys
 from connectbot.users import DEFAULT_ROLE, NO_VERSION, KnownUser
@@ -89,7 +89,7 @@ class UserChanges:
             self.rebuild(user_id)
         effects, now = Effects(), time.time()
         for user_id in self._left - self._changed.keys():
-            removing = map(Column.of, self._clients.menus.removing(user_id))
+            removing = map(ForEach.of, self._clients.menus.removing(user_id))
             effects.add_for_users([KnownUser(user_id, NO_VERSION, DEFAULT_ROLE)], list(removing))
         for user in self._seen.values():  # first, so that a deletion is committed by what is known of them
             effects.add_sight(user)
@@ -129,7 +129,7 @@ class UserChanges:
         return [
             self._clients.users.remembering(),
             self._clients.users.marking_deleted(now=now),
-            *map(Column.of, commands),
+            *map(ForEach.of, commands),
         ]
 
 

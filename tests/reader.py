@@ -20,6 +20,7 @@ from connectbot.dead_letters import DeadLetters, Selection
 from connectbot.embedded import HOST
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient
+from connectbot.settings import Settings
 from connectbot.watching.figures import read_figures
 from tests.documents import Block, blocks
 from tests.support import wait_until
@@ -108,7 +109,7 @@ class Reader:
 
     def _see_effects(self, place: str) -> None:
         def waiting() -> int:
-            (lane,) = read_figures(self.redis, Keys(), ["default"]).lanes
+            (lane,) = read_figures(self.redis, Settings(), ["default"]).lanes
             return lane.backlog + lane.delayed
 
         wait_until(lambda: not waiting(), deadline_seconds=30, what=f"{place}: the effects of all events")

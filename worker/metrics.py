@@ -121,7 +121,7 @@ class _OfInstallation(Collector):
         yield from found
 
     def _read(self) -> Iterator[Metric]:
-        figures = read_figures(self._redis, self._settings.keys, LANES)
+        figures = read_figures(self._redis, self._settings, LANES)
         yield from _of_lanes(figures.lanes)
         yield from _of_whole(figures)
         yield self._queues()

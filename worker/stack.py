@@ -128,7 +128,7 @@ class Stack:
         """Wait until every lane has a worker that takes events. Raises `ProcessEnded`."""
         client = connect(self.settings.redis_url)
         try:
-            while not all(lane.consumers for lane in read_figures(client, self.settings.keys, LANES).lanes):
+            while not all(lane.consumers for lane in read_figures(client, self.settings, LANES).lanes):
                 self.check()
                 time.sleep(POLL_SECONDS)
         finally:

@@ -1,20 +1,25 @@
 -- Stencils (see `Stencil` in connectbot/cache.py): a value of the cache but for the user's id. Put in front of a script.
 
-local function read_stencil(at)
-  return {
-    ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]),
-  }
-end
+local byte, pack = string.byte, struct.pack
 
--- The value with the id in it, and at its end the Adler-32 that follows from the one with zeros for the id.
-local function fill_in(stencil, id)
-  local bytes, sum, weighed = {string.byte(id, 1, -1)}, 0, 0
-  for nth = 1, #bytes do
-    local digit = bytes[nth] - 48
-    sum = sum + digit
-    weighed = weighed + nth * digit
+-- How the stencil whose six words begin there is filled in with an id. At the value's end comes the Adler-32 that follows
+-- from the one with zeros for the id. The first ten digits are written out: a loop over them takes as long as the rest.
+local function filling(at)
+  local first, second, third = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local low, high, weight = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+  return function(id)
+    local a, b, c, d, e, f, g, h, i, j = byte(id, 1, 10)
+    b, c, d, e, f, g, h, i, j =
+      b or 48, c or 48, d or 48, e or 48, f or 48, g or 48, h or 48, i or 48, j or 48
+    local sum = a + b + c + d + e + f + g + h + i + j - 10 * 48
+    local weighed = a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g + 8 * h + 9 * i + 10 * j - 55 * 48
+    for nth = 11, #id do
+      local digit = byte(id, nth) - 48
+      sum = sum + digit
+      weighed = weighed + nth * digit
+    end
+    local adler = pack(">I2I2", (high + weight * sum - 2 * weighed) % 65521, (low + 2 * sum) % 65521)
+    return first .. id .. second .. id .. third .. adler
   end
-  local low, high = stencil[4] + 2 * sum, stencil[5] + stencil[6] * sum - 2 * weighed
-  return stencil[1] .. id .. stencil[2] .. id .. stencil[3] .. struct.pack(">I2I2", high % 65521, low % 65521)
 end
 

@@ -1,68 +1,105 @@
 -- Writes the warm menus of some users anew: the next ones in the hash of users, or those whose menus run out.
 --
--- KEYS  1 users (hash)   2 when their menus run out (sorted set)
+-- KEYS  1 users (hash)   2 whose menus run out when (sorted set)
 -- ARGV  1 "after" | "before"   2 where to go on ("" = at the beginning) | until when menus run out, in epoch seconds
 --       3 about how many users   4 when the new menus run out, in epoch seconds   5 how long they live, in ms
---       6 what their keys begin with   7 number of menus of a user   then what their keys end with
+--       6 in how many ms menus run out   7 what their keys begin with   8 number of menus of a user
+--       then what their keys end with
 --       then any number of stencils:  role, length of the user's id,
 --            for each menu: its stencil, six words (stencil.lua, which stands before this script)
 -- Returns {1 when it began at the beginning, where to go on ("" = nowhere), users done with, known users,
---          {role and length of each stencil that is missing}}. When one is missing, repeat the call with it.
+--          {role and length of each stencil that is missing}}. When one is missing, nothing was done: repeat the call
+--          with it.
 --
 -- All that menus differ in is read and written in one step: nothing newer can be overwritten. A place in the hash means
 -- something to the server that named it only; another one begins anew.
+--
+-- Who was written together stands together in the sorted set, as one text: it may name users whose menus were written
+-- again since, and who stand in a later text, too. So the menus themselves are asked how long they live.
 
-local menus, endings, stencils = tonumber(ARGV[7]), {}, {}
-for menu = 1, menus do endings[menu] = ARGV[7 + menu] end
-for at = 8 + menus, #ARGV, 2 + 6 * menus do
+local call, sub = redis.call, string.sub
+local menus, endings, fills = tonumber(ARGV[8]), {}, {}
+for menu = 1, menus do endings[menu] = ARGV[8 + menu] end
+for at = 9 + menus, #ARGV, 2 + 6 * menus do
   local role, length, made = ARGV[at], tonumber(ARGV[at + 1]), {}
-  for menu = 1, menus do made[menu] = read_stencil(at + 6 * menu - 4) end
-  stencils[role] = stencils[role] or {}
-  stencils[role][length] = made
+  for menu = 1, menus do made[menu] = filling(at + 6 * menu - 4) end
+  fills[role] = fills[role] or {}
+  fills[role][length] = made
 end
 
 local function users_after(place)
-  local server = string.match(redis.call("INFO", "server"), "run_id:(%w+)")
+  local server = string.match(call("INFO", "server"), "run_id:(%w+)")
   local named, cursor = string.match(place, "^(%w+):(%d+)$")
   if named ~= server then cursor = "0" end
-  local found = redis.call("HSCAN", KEYS[1], cursor, "COUNT", ARGV[3])
+  local found = call("HSCAN", KEYS[1], cursor, "COUNT", ARGV[3])
   return found[2], found[1] == "0" and "" or server .. ":" .. found[1], cursor == "0" and 1 or 0
 end
 
-local function users_before(time)
-  local ids = redis.call("ZRANGEBYSCORE", KEYS[2], "-inf", "(" .. time, "LIMIT", 0, ARGV[3])
-  if #ids == 0 then return {}, "", 0 end
-  local rows, strangers = {}, {}
-  for nth, record in ipairs(redis.call("HMGET", KEYS[1], unpack(ids))) do
-    local found = record and string.find(record, " ", 1, true) and rows or strangers
-    found[#found + 1] = ids[nth]
-    if found == rows then found[#found + 1] = record end
+local function runs_out(id)
+  for menu = 1, menus do
+    local left = call("PTTL", ARGV[7] .. id .. endings[menu]) -- -1: it never does; -2: it has
+    if left == -2 or (left >= 0 and left < tonumber(ARGV[6])) then return true end
   end
-  if #strangers > 0 then redis.call("ZREM", KEYS[2], unpack(strangers)) end
-  return rows, time, 0
+  return false
 end
 
-local function write(id, made)
-  for nth = 1, menus do redis.call("SET", ARGV[6] .. id .. endings[nth], fill_in(made[nth], id), "PX", ARGV[5]) end
+-- The texts of those whose menus were to run out before, and the users in them whose menus do.
+local function listed_before(time)
+  local texts, ids, is_there, looked_at = {}, {}, {}, 0
+  while looked_at < tonumber(ARGV[3]) do
+    local text = call("ZRANGEBYSCORE", KEYS[2], "-inf", "(" .. time, "LIMIT", #texts, 1)[1]
+    if not text then break end
+    texts[#texts + 1] = text
+    for id in string.gmatch(text, "%S+") do
+      looked_at = looked_at + 1
+      if not is_there[id] and runs_out(id) then
+        is_there[id] = true
+        ids[#ids + 1] = id
+      end
+    end
+  end
+  return texts, ids
 end
 
-local rows, place, from_beginning = (ARGV[1] == "after" and users_after or users_before)(ARGV[2])
-local noted, missing, named = {}, {}, {}
+local function users_before(time)
+  local texts, ids = listed_before(time)
+  local rows = {}
+  for nth, record in ipairs(#ids > 0 and call("HMGET", KEYS[1], unpack(ids)) or {}) do
+    if record then
+      rows[#rows + 1] = ids[nth]
+      rows[#rows + 1] = record
+    end
+  end
+  return rows, #texts > 0 and time or "", 0, texts
+end
+
+local function role_in(record)
+  if sub(record, 36, 36) == " " then return sub(record, 37) end -- as long as nearly every version is, and quicker
+  return string.match(record, " (.*)")
+end
+
+local rows, place, from_beginning, texts = (ARGV[1] == "after" and users_after or users_before)(ARGV[2])
+local made_for, missing, named = {}, {}, {}
 for at = 1, #rows, 2 do
-  local id, role = rows[at], string.match(rows[at + 1], " (.*)") or ""
-  local made = stencils[role] and stencils[role][#id]
-  if made then
-    write(id, made)
-    noted[#noted + 1] = ARGV[4]
-    noted[#noted + 1] = id
-  elseif role ~= "" and not named[role .. #id] then
+  local id, role = rows[at], role_in(rows[at + 1])
+  local made = role and fills[role] and fills[role][#id]
+  made_for[at] = made
+  if role and not made and not named[role .. #id] then
     named[role .. #id] = true
     missing[#missing + 1] = role
     missing[#missing + 1] = #id
   end
 end
-for from = 1, #noted, 2000 do redis.call("ZADD", KEYS[2], unpack(noted, from, math.min(from + 1999, #noted))) end
+if #missing > 0 then return {from_beginning, place, 0, call("HLEN", KEYS[1]), missing} end
 
-local done = #noted / 2
-if ARGV[1] == "after" then done = #missing > 0 and 0 or #rows / 2 end
-return {from_beginning, place, done, redis.call("HLEN", KEYS[1]), missing}
+local written = {}
+for at = 1, #rows, 2 do
+  local id, made = rows[at], made_for[at]
+  if made then
+    for menu = 1, menus do call("SET", ARGV[7] .. id .. endings[menu], made[menu](id), "PX", ARGV[5]) end
+    written[#written + 1] = id
+  end
+end
+if texts and #texts > 0 then call("ZREM", KEYS[2], unpack(texts)) end
+if #written > 0 then call("ZADD", KEYS[2], ARGV[4], table.concat(written, " ")) end
+return {from_beginning, place, ARGV[1] == "after" and #rows / 2 or #written, call("HLEN", KEYS[1]), missing}

@@ -65,7 +65,7 @@ class Diagnosis:
 
     def _inside(self, client: RedisClient) -> Iterator[Problem]:
         keys = self._settings.keys
-        figures = read_figures(client, keys, self._lanes)
+        figures = read_figures(client, self._settings, self._lanes)
         yield from self._broker()
         seen = Processes(client, keys).seen(now=time.time())
         for lane in figures.lanes:
@@ -94,7 +94,7 @@ class Diagnosis:
         if lane.backlog < GROWING_FROM or not lane.consumers:
             return
         time.sleep(LOOK_AGAIN_SECONDS)
-        later = next(iter(read_figures(client, self._settings.keys, [lane.lane]).lanes))
+        later = next(iter(read_figures(client, self._settings, [lane.lane]).lanes))
         if later.backlog > lane.backlog:
             yield Problem(
                 "backlog_grows",

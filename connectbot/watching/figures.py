@@ -14,13 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from connectbot.cache_keys import menu_key
 from connectbot.keys import Keys
 from connectbot.redis_client import RedisClient, translated_errors
+from connectbot.settings import Settings
 from connectbot.watching.ages import Ages
 
 COUNTED_AT_ONCE: Final = 1000
 MOST_COUNTED: Final = 20_000
 """Redis 6.2 keeps no lag: entries are counted, so many at most, in slices that never hold up Redis for long."""
+
+USERS_SAMPLED: Final = 200
+"""So many users, drawn at random, are asked whether they have menus."""
 
 _COUNT_SLICE: Final = """
 local rows = redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], "COUNT", ARGV[4])
@@ -58,7 +63,10 @@ class LaneFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """The installation, now. Times are epoch seconds of Redis' clock; None means never, or not known."""
+    """The installation, now. Times are epoch seconds of Redis' clock; None means never, or not known.
+
+    ``users_with_menus`` is estimated from a sample where more than `USERS_SAMPLED` are known.
+    """
 
     now: float
     lanes: Sequence[LaneFigures]
@@ -73,9 +81,9 @@ class Figures:
     counters: Mapping[str, int]
 
 
-def read_figures(client: RedisClient, keys: Keys, lanes: Sequence[str]) -> Figures:
-    """Read all figures: three round trips, and some more where Redis keeps no lag. Raises `RedisUnavailable`."""
-    return _Reading(client, keys, lanes).read()
+def read_figures(client: RedisClient, settings: Settings, lanes: Sequence[str]) -> Figures:
+    """Read all figures: a handful of round trips, and some more where Redis keeps no lag. Raises `RedisUnavailable`."""
+    return _Reading(client, settings, lanes).read()
 
 
 def furthest_behind(client: RedisClient, keys: Keys, lanes: Sequence[str]) -> str | None:
@@ -97,9 +105,10 @@ def _needs_from(client: RedisClient, stream: str, group: Mapping[str, Any]) -> t
 class _Reading:
     """One reading. Redis' replies are kept in the order in which they were asked for, a list a lane."""
 
-    def __init__(self, client: RedisClient, keys: Keys, lanes: Sequence[str]) -> None:
+    def __init__(self, client: RedisClient, settings: Settings, lanes: Sequence[str]) -> None:
         self._redis = client
-        self._keys = keys
+        self._settings = settings
+        self._keys = settings.keys
         self._lanes = lanes
 
     def read(self) -> Figures:
@@ -125,10 +134,10 @@ class _Reading:
             pipe.zcard(keys.temp_due)
             pipe.zcount(keys.temp_due, "-inf", now)
             pipe.hlen(keys.users)
-            pipe.zcount(keys.warm_menus, now, "+inf")
+            pipe.hrandfield(keys.users, USERS_SAMPLED)
             pipe.hget(keys.java_breaker, "state")
             pipe.hgetall(keys.counters)
-            entries, dead, tick, due, overdue, users, menus, breaker, counters = pipe.execute()
+            entries, dead, tick, due, overdue, users, sample, breaker, counters = pipe.execute()
         return {
             "entries": entries,
             "dead": dead,
@@ -136,10 +145,18 @@ class _Reading:
             "temp_data_due": due,
             "temp_data_overdue": overdue,
             "users_known": users,
-            "users_with_menus": menus,
+            "users_with_menus": self._with_menus(users, sample),
             "breaker": (breaker or b"closed").decode(),
             "counters": {name.decode(): int(value) for name, value in counters.items()},
         }
+
+    def _with_menus(self, users: int, sample: Sequence[bytes]) -> int:
+        """How many of all users have menus, as far as a sample of their ids tells."""
+        if not sample or not self._settings.warm_menus:
+            return 0
+        cache_keys, menu_type = self._settings.cache_keys, self._settings.warm_menus[0]
+        there = self._redis.exists(*[cache_keys.physical(menu_key(int(id_), menu_type)) for id_ in sample])
+        return round(users * int(there) / len(sample))
 
     def _lane(self, lane: str, group: dict[str, Any] | None, now: float) -> LaneFigures:
         with self._redis.pipeline(transaction=False) as pipe:

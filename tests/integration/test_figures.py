@@ -11,13 +11,15 @@ from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.events import new_event
 from connectbot.settings import Settings
+from connectbot.users import NO_VERSION
 from connectbot.watching import ages, figures
 from connectbot.watching.figures import Figures, LaneFigures, read_figures
+from tasks.user_changes import UserChanges
 from tests.support import LANES
 
 
 def read(ours: Clients) -> Figures:
-    return read_figures(ours.redis, ours.settings.keys, LANES)
+    return read_figures(ours.redis, ours.settings, LANES)
 
 
 def lane(ours: Clients, name: str = "default") -> LaneFigures:
@@ -41,6 +43,19 @@ def test_nothing_at_all(settings: Settings) -> None:
     assert [(one.backlog, one.oldest_age_seconds, one.consumers) for one in found.lanes] == [(0, 0, [])] * 2
     assert (found.last_tick, found.dead, found.breaker) == (None, 0, "closed")
     ours.redis.close()
+
+
+@pytest.mark.parametrize("many", [100, 3 * figures.USERS_SAMPLED])
+def test_how_many_users_have_menus(ours: Clients, many: int) -> None:
+    changes = UserChanges(ours, [])
+    for user_id in range(many):
+        changes.create(user_id, "employee", NO_VERSION)
+    ours.stream.apply(changes.effects())
+    assert (read(ours).users_known, read(ours).users_with_menus) == (many, many)
+    for user_id in range(many // 2):
+        ours.menus.delete(user_id)
+    with_menus = read(ours).users_with_menus
+    assert with_menus == many // 2 if many < figures.USERS_SAMPLED else 0.3 < with_menus / many < 0.7
 
 
 def test_every_entry_is_in_one_figure(ours: Clients) -> None:

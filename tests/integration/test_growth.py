@@ -40,7 +40,7 @@ def store(ours: Clients, count: int) -> None:
     users = [KnownUser(user_id, NO_VERSION, "employee") for user_id in range(count)]
     effects.add_for_users(users, [ours.users.remembering()])
     ours.stream.apply(effects)
-    ours.redis.zadd(ours.settings.keys.warm_menus, dict.fromkeys(range(count), time.time() + 86_400))
+    ours.redis.zadd(ours.settings.keys.warm_menus, dict.fromkeys(range(count), time.time() + 86_400))  # one by one
     with ours.redis.pipeline(transaction=False) as pipe:
         for number in range(count):
             for command in ours.temp_data.storing(NAMESPACE, f"k{number}", {}, now=time.time(), ttl_seconds=86_400):
@@ -72,6 +72,8 @@ def work(ours: Clients) -> None:
     ours.temp_data.get(user_namespace(SOME[0]), "form_data_1")
     ours.temp_data.extend(user_namespace(SOME[0]), "form_data_1", ttl_seconds=60, now=now)
     ours.temp_data.delete(NAMESPACE, f"due {SOME[0]}")
+    for user_id in SOME:
+        ours.menus.delete(user_id)
     ours.redis.zadd(keys.warm_menus, dict.fromkeys(SOME, now))
     assert sum(ours.menus.warmer.expiring(before=now + 1)) == len(SOME)
     wait_until(lambda: not ours.redis.exists(f":1:temp:{NAMESPACE}:due {SOME[-1]}"), deadline_seconds=5, what="expiry")

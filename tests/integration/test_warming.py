@@ -15,9 +15,11 @@ from connectbot.entries import Batch
 from connectbot.events import new_event
 from connectbot.menu_warmer import MOST_STENCILS, Progress
 from connectbot.menus import BUILDERS, Menus
+from connectbot.redis_client import RedisClient
 from connectbot.users import NO_VERSION, KnownUser
 from tasks import menus as tasks
 from tasks.batch_run import BatchRun
+from tasks.user_changes import UserChanges
 from tasks.work import Work
 from tests.support import Worker, wait_until
 
@@ -35,6 +37,19 @@ def know(ours: Clients, users: Iterable[tuple[int, str | None]]) -> None:
 def warm_all(ours: Clients) -> Progress:
     *_, last = ours.menus.warmer.everybody()
     return last
+
+
+def listed(ours: Clients) -> list[int]:
+    """Who stands in the index of what runs out, once for each time."""
+    texts = ours.redis.zrange(ours.settings.keys.warm_menus, 0, -1)
+    return sorted(int(id_) for text in texts for id_ in text.split())
+
+
+def put_down(ours: Clients, user_ids: Iterable[int], *, runs_out: float, together: int = 7) -> None:
+    """Note when menus run out, as for some users whose menus were written together."""
+    ids = list(user_ids)
+    texts = [" ".join(map(str, ids[at : at + together])) for at in range(0, len(ids), together)]
+    ours.redis.zadd(ours.settings.keys.warm_menus, dict.fromkeys(texts, runs_out))
 
 
 def cached(ours: Clients, user_ids: Iterable[int]) -> list[bool]:
@@ -73,14 +88,14 @@ def test_everybody_gets_the_menus_of_the_role(ours: Clients, serializer: str) ->
             assert menu is not None
             assert menu["data"] == build(user_id, role)
             assert 0 < ours.redis.pttl(f":1:menu:user:{user_id}:{menu_type}") <= 60_000
-    assert ours.redis.zcard(ours.settings.keys.warm_menus) == len(known)
+    assert listed(ours) == sorted(user_id for user_id, _ in known)
 
 
 def test_deleted_users_get_none(ours: Clients) -> None:
     know(ours, [(7, None), (8, "admin")])
     assert warm_all(ours).done == 2
     assert cached(ours, [7, 8]) == [False, True]
-    assert ours.redis.zrange(ours.settings.keys.warm_menus, 0, -1) == [b"8"]
+    assert listed(ours) == [8]
 
 
 def test_any_number_of_roles_is_served(ours: Clients) -> None:
@@ -109,21 +124,67 @@ def test_only_what_runs_out_is_warmed(ours: Clients, small_pages: None) -> None:
     now = time.time()
     know(ours, [(user_id, "employee") for user_id in range(200)])
     soon, later = range(120), range(120, 200)
-    ours.redis.zadd(
-        ours.settings.keys.warm_menus, {**dict.fromkeys(soon, now + 10), **dict.fromkeys(later, now + 1000)}
-    )
+    put_down(ours, soon, runs_out=now + 10)
+    put_down(ours, later, runs_out=now + 1000)
     assert sum(ours.menus.warmer.expiring(before=now + 300)) == len(soon)
     assert all(cached(ours, soon))
     assert not any(cached(ours, later))
     assert sum(ours.menus.warmer.expiring(before=now + 300)) == 0
+    assert listed(ours) == list(range(200))
+
+
+def test_what_was_written_again_since_is_left_alone(ours: Clients) -> None:
+    """Whoever did it: its time is not over. It is no more in the index than once."""
+    now, users = time.time(), range(5)
+    know(ours, [(user_id, "employee") for user_id in users])
+    warm_all(ours)
+    put_down(ours, users, runs_out=now + 10, together=2)
+    ours.redis.pexpire(":1:menu:user:1:main", 20_000)  # one of the menus of this user does run out
+    ours.redis.persist(":1:menu:user:2:main")
+    ours.redis.delete(":1:menu:user:3:preferences")
+    before = [ours.redis.get(f":1:menu:user:{user_id}:main") for user_id in users]
+    assert sum(ours.menus.warmer.expiring(before=now + 300)) == 2
+    after = [ours.redis.get(f":1:menu:user:{user_id}:main") for user_id in users]
+    assert [new != old for new, old in zip(after, before, strict=True)] == [False, True, False, True, False]
+    assert ours.redis.ttl(":1:menu:user:2:main") == -1
+    assert listed(ours) == [0, 1, 1, 2, 3, 3, 4], "once for the walk, and once for what was written now"
+
+
+def test_who_is_put_down_twice_is_warmed_once(ours: Clients, client: RedisClient) -> None:
+    know(ours, [(7, "employee"), (8, "employee")])
+    put_down(ours, [7, 8], runs_out=1.0)
+    put_down(ours, [8], runs_out=2.0)
+    client.config_resetstat()
+    assert sum(ours.menus.warmer.expiring(before=time.time())) == 2
+    assert client.info("commandstats")["cmdstat_set"]["calls"] == 2 * len(ours.settings.warm_menus)
+
+
+def test_what_runs_out_is_warmed_for_any_number_of_roles(ours: Clients, small_pages: None) -> None:
+    users = range(1000, 1000 + 3 * MOST_STENCILS)
+    know(ours, [(user_id, f"role {user_id}") for user_id in users])
+    put_down(ours, users, runs_out=1.0)
+    assert sum(ours.menus.warmer.expiring(before=time.time())) == len(users)
+    assert all(cached(ours, users))
+    assert listed(ours) == list(users)
+
+
+def test_events_put_down_when_menus_run_out(ours: Clients) -> None:
+    now = time.time()
+    changes = UserChanges(ours, [])
+    for user_id in (7, 8, 9):
+        changes.create(user_id, "employee", VERSION)
+    ours.stream.apply(changes.effects())
+    assert listed(ours) == [7, 8, 9]
+    (_, runs_out), *_ = ours.redis.zrange(ours.settings.keys.warm_menus, 0, -1, withscores=True)
+    assert 0 <= runs_out - now - ours.settings.menu_ttl_seconds < 60
 
 
 def test_users_who_are_gone_leave_the_index(ours: Clients) -> None:
     know(ours, [(7, None), (8, "admin")])
     ours.redis.hset(ours.settings.keys.users, "10", "0" * 17 + "-" + "0" * 20)  # deleted by an id of microseconds
-    ours.redis.zadd(ours.settings.keys.warm_menus, {"7": 1.0, "8": 1.0, "9": 1.0, "10": 1.0})
+    put_down(ours, [7, 8, 9, 10], runs_out=1.0)
     assert sum(ours.menus.warmer.expiring(before=time.time())) == 1
-    assert ours.redis.zrange(ours.settings.keys.warm_menus, 0, -1) == [b"8"]
+    assert listed(ours) == [8]
     assert ours.users.look_up([9]) == {}
 
 

@@ -142,7 +142,7 @@ class Bench:
         deadline = time.perf_counter() + PATIENCE_SECONDS
         while True:
             with translated_errors():
-                there, now = self._ours.redis.zcard(self._ours.settings.keys.warm_menus), time.perf_counter()
+                there, now = self._ours.redis.hlen(self._ours.settings.keys.users), time.perf_counter()
             if there >= count:
                 return there, now
             if now > deadline:

@@ -115,7 +115,7 @@ def _readings(settings: Settings, interval: float) -> Iterator[Reading]:
 
 
 def _read(client: RedisClient, settings: Settings) -> Figures:
-    return read_figures(client, settings.keys, LANES)
+    return read_figures(client, settings, LANES)
 
 
 # --- as tables ----------------------------------------------------------------------------------------
