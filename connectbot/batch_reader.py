@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
-from connectbot.entries import Batch, Entry, fields_of
+from connectbot.entries import Batch, Entry, entries_of
 from connectbot.errors import FenceLost
 from connectbot.keys import Keys
 from connectbot.quick_script import ROOMY
@@ -48,8 +48,8 @@ class BatchReader:
             self._ask(connection, batch, batch.first, limit)
             while len(rows := self._answer(connection, batch)) == limit and rows[-1][0] != batch.last.encode():
                 self._ask(connection, batch, b"(" + rows[-1][0], limit)
-                yield _entries_of(batch, rows)
-        yield _entries_of(batch, rows)
+                yield batch.picked_from(entries_of(rows))
+        yield batch.picked_from(entries_of(rows))
 
     def _ask(self, connection: Any, batch: Batch, first: str | bytes, limit: int) -> None:
         fence = ("HEXISTS", self._keys.fences(batch.lane), batch.consumer)
@@ -61,11 +61,6 @@ class BatchReader:
         stands, rows = connection.read_response(), connection.read_response()
         _require(stands, batch)
         return list(rows)
-
-
-def _entries_of(batch: Batch, rows: Iterable[Any]) -> list[Entry]:
-    entries = (Entry.read(id_, fields_of(words)) for id_, words in rows)
-    return [entry for entry in entries if batch.contains(entry)]
 
 
 def _require(stands: object, batch: Batch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -48,7 +48,7 @@ class ForEach:
         """A column for one user alone."""
         return cls(command[:1], [same(word) for word in command[1:]])
 
-    def described(self, role: str) -> Iterator[Any]:
+    def described(self, role: str, ids: Iterable[str]) -> Iterator[Any]:
         """It in the form that ``commit.lua`` reads."""
         how = "each, if known" if self.only_known else "each"
         yield from (how, len(self.first), *self.first, len(self.words))
@@ -60,7 +60,7 @@ class ForEach:
 class Record:
     """What is kept of each of some users, the version and the role, goes into the hash of users."""
 
-    def described(self, role: str) -> Iterator[Any]:
+    def described(self, role: str, ids: Iterable[str]) -> Iterator[Any]:
         """It in the form that ``commit.lua`` reads."""
         yield "record"
 
@@ -71,7 +71,7 @@ class Listed:
 
     first: Command
 
-    def described(self, role: str) -> Iterator[Any]:
+    def described(self, role: str, ids: Iterable[str]) -> Iterator[Any]:
         """It in the form that ``commit.lua`` reads."""
         yield from ("list", len(self.first), *self.first)
 
@@ -80,21 +80,21 @@ class Listed:
 class Values:
     """A value of the cache for each of some users, who have it for ``lifetime_ms``.
 
-    Its key is the user's id between two texts; the value is a stencil with the id filled in. ``stencils`` are by the
-    user's role, and by the length of the id.
+    Its key is the user's id between two texts; the value is a stencil with the id filled in. ``stencil_of`` tells it by
+    the user's role and the length of the id.
     """
 
     before: str
     after: str
     lifetime_ms: int
-    stencils: Mapping[str, Mapping[int, Stencil]]
+    stencil_of: Callable[[str, int], Stencil]
 
-    def described(self, role: str) -> Iterator[Any]:
+    def described(self, role: str, ids: Iterable[str]) -> Iterator[Any]:
         """It in the form that ``commit.lua`` reads."""
-        stencils = self.stencils[role]
-        yield from ("value", self.before, self.after, self.lifetime_ms, len(stencils))
-        for length, stencil in stencils.items():
-            yield from (length, *stencil)
+        lengths = set(map(len, ids))
+        yield from ("value", self.before, self.after, self.lifetime_ms, len(lengths))
+        for length in lengths:
+            yield from (length, *self.stencil_of(role, length))
 
 
 Column: TypeAlias = ForEach | Record | Listed | Values
@@ -128,9 +128,8 @@ class Effects:
         for user in users:
             by_role[user.role or ""].append(user)
         for role, alike in by_role.items():
-            described = [word for column in columns for word in column.described(role)]
             for at in range(0, len(alike), USERS_IN_A_TABLE):
-                self._add_table(role, alike[at : at + USERS_IN_A_TABLE], described)
+                self._add_table(role, alike[at : at + USERS_IN_A_TABLE], columns)
 
     def add_sight(self, user: KnownUser) -> None:
         """The user was there as of the version, and has the role unless another is told, before or after."""
@@ -147,11 +146,12 @@ class Effects:
         """All of it in the form that ``commit.lua`` reads."""
         return self._words
 
-    def _add_table(self, role: str, users: Sequence[KnownUser], described: Sequence[Any]) -> None:
-        self._words += ("table", role, len(users), len(described))
-        after_version = f" {role}" if role else ""
-        self._words += [word for user in users for word in (user.user_id, user.version + after_version)]
-        self._words += described
+    def _add_table(self, role: str, users: Sequence[KnownUser], columns: Sequence[Column]) -> None:
+        ids, after_version = [str(user.user_id) for user in users], f" {role}" if role else ""
+        described = [word for column in columns for word in column.described(role, ids)]
+        rows = [""] * (2 * len(ids))
+        rows[::2], rows[1::2] = ids, [user.version + after_version for user in users]
+        self._words += ("table", role, len(ids), len(described), *rows, *described)
 
     def _add_group(self, kind: str, key: str, given: Sequence[Command]) -> None:
         if given:

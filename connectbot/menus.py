@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ from connectbot.errors import UnreadableValue
 from connectbot.keys import Keys
 from connectbot.menu_warmer import MenuWarmer, menu_start
 from connectbot.redis_client import Command, RedisClient, translated_errors
-from connectbot.users import DEFAULT_ROLE, LONGEST_ROLE, KnownUser
+from connectbot.users import DEFAULT_ROLE, LONGEST_ROLE
 
 Menu = dict[str, Any]
 
@@ -163,20 +162,14 @@ class Menus:
         users = {key.removeprefix(prefix.encode()).partition(b":")[0] for keys in pages for key in keys}
         return sorted(int(user_id) for user_id in users if _USER_ID.fullmatch(user_id))
 
-    def writing(
-        self, users: Sequence[KnownUser], *, now: float, types: Iterable[str] = (), are_new: bool = False
-    ) -> list[Column]:
-        """The commands that rebuild the menus of some ``types`` of users; by default the warm ones.
+    def writing(self, *, now: float, types: Iterable[str] = (), are_new: bool = False) -> list[Column]:
+        """What rebuilds the menus of some ``types`` of users; by default the warm ones.
 
-        By default they also remove the users' other menus, which were made for what the users were before. Users who
+        By default it also removes the users' other menus, which were made for what the users were before. Users who
         ``are_new`` were nothing before, and have no others unless they are known all the same.
         """
         chosen = tuple(types) or self._warm
-        stencils = self._stencils(users, chosen, start=menu_start(now))
-        lifetime_ms = self._ttl_seconds * 1000
-        columns: list[Column] = [
-            Values(self._prefix, f":{menu_type}", lifetime_ms, stencils[menu_type]) for menu_type in chosen
-        ]
+        columns: list[Column] = [self._written(menu_type, start=menu_start(now)) for menu_type in chosen]
         if chosen == self._warm:
             columns += self._putting_down(runs_out=repr(now + self._ttl_seconds), are_new=are_new)
         return columns
@@ -198,20 +191,13 @@ class Menus:
         rows = [left_ms[at * each : (at + 1) * each] for at in range(len(ids))]
         return [id_ for id_, row in zip(ids, rows, strict=True) if min(row, default=0) < within_seconds * 1000]
 
-    def _stencils(
-        self, users: Iterable[KnownUser], types: Iterable[str], *, start: str
-    ) -> dict[str, dict[str, dict[int, Stencil]]]:
-        """By type of menu, role and length of the user's id: the menus of all who have these in common."""
-        lengths: defaultdict[str, set[int]] = defaultdict(set)
-        for user in users:
-            lengths[user.role or DEFAULT_ROLE].add(len(str(user.user_id)))
-        return {
-            menu_type: {
-                role: {length: self.ending(menu_type, role).stencil(start, length) for length in of_role}
-                for role, of_role in lengths.items()
-            }
-            for menu_type in types
-        }
+    def _written(self, menu_type: str, *, start: str) -> Values:
+        """One menu of each user, built anew."""
+
+        def stencil_of(role: str, length: int) -> Stencil:
+            return self.ending(menu_type, role).stencil(start, length)
+
+        return Values(self._prefix, f":{menu_type}", self._ttl_seconds * 1000, stencil_of)
 
     def _putting_down(self, *, runs_out: str, are_new: bool) -> Iterator[Column]:
         """Note when the warm menus run out, and remove the others."""

@@ -15,7 +15,7 @@ import redis
 
 from connectbot.batch_reader import BatchReader
 from connectbot.effects import Effects
-from connectbot.entries import DEATH, Batch, Entry, TakenOver, fields_of
+from connectbot.entries import DEATH, Batch, Entry, TakenOver, entries_of, fields_of
 from connectbot.errors import FenceLost, Never
 from connectbot.keys import Keys
 from connectbot.quick_script import Call, QuickScript
@@ -85,7 +85,7 @@ class EventStream:
         with translated_errors(), one_connection(self._redis) as connection:
             connection.send_command("XREADGROUP", *group, "STREAMS", self._keys.events, ">")
             streams = connection.read_response() or ()
-        return [Entry.read(id_, fields_of(words)) for _, rows in streams for id_, words in rows]
+        return [entry for _, rows in streams for entry in entries_of(rows)]
 
     def fetch_each(self, batch: Batch, *, limit: int | None) -> Generator[list[Entry]]:
         """The entries of a batch, oldest first, in parts of up to ``limit``. Those deleted meanwhile are missing.

@@ -19,7 +19,7 @@ NO_VERSION: Final = "0" * 14 + "-" + "0" * 20
 """The version of a user of whom no event with a role has come: older than every event (`Entry.version`)."""
 
 
-class KnownUser(msgspec.Struct, frozen=True):
+class KnownUser(msgspec.Struct, frozen=True, gc=False):
     """One user; ``role`` is None when the user was deleted."""
 
     user_id: int

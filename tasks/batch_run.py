@@ -24,7 +24,7 @@ from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Batch, Entry
 from connectbot.errors import FenceLost, Later, MalformedEvent, Never, Parked, RedisUnavailable
-from connectbot.events import Event
+from connectbot.events import Event, decode
 from connectbot.log import about
 from connectbot.tracing.trace import Ending, collect_calls
 from connectbot.watching import ages
@@ -107,11 +107,12 @@ class BatchRun:
         return received
 
     def _read(self, entry: Entry) -> Event:
+        text = entry.text
         if len(entry.fields) > MOST_FIELDS:
             raise MalformedEvent(f"the entry has {len(entry.fields):,} fields, more than {MOST_FIELDS}")
-        if len(entry.text) > (most := self._clients.settings.max_event_bytes):
-            raise MalformedEvent(f"{len(entry.text):,} bytes are more than CONNECTBOT_MAX_EVENT_BYTES ({most:,})")
-        event = entry.event()
+        if len(text) > (most := self._clients.settings.max_event_bytes):
+            raise MalformedEvent(f"{len(text):,} bytes are more than CONNECTBOT_MAX_EVENT_BYTES ({most:,})")
+        event = decode(text)
         if event.type != entry.type:
             raise MalformedEvent(f"the field type of the entry is {entry.type!r}, the JSON says {event.type!r}")
         return event

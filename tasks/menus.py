@@ -182,7 +182,10 @@ def _step(ours: Clients, place: str, *, cause: str) -> Command:
     return into_stream
 
 
-class _Said(msgspec.Struct, frozen=True):
+_TELL_ROLES: Final = frozenset({ConnectBotEvents.USER_CREATED, ConnectBotEvents.USER_UPDATED})
+
+
+class _Said(msgspec.Struct, frozen=True, gc=False):
     """What one event says: about whom, and how new it is."""
 
     version: str
@@ -192,16 +195,17 @@ class _Said(msgspec.Struct, frozen=True):
     @property
     def tells_all(self) -> bool:
         """Whether nothing that is known of the user matters beside it. That nothing newer is, the commit sees to."""
-        if self.event.type in (ConnectBotEvents.USER_CREATED, ConnectBotEvents.USER_UPDATED):
+        if self.event.type in _TELL_ROLES:
             return bool(self.user.role)
         return self.user is EVERYBODY or self.event.type == ConnectBotEvents.USER_DELETED
 
 
 def _said(one: Received) -> _Said:
-    if one.event.type != ConnectBotEvents.SYSTEM_CACHE_CLEARED:
-        return _Said(one.entry.version, one.event, _user(one.event))
-    user_id = read_data(one.event, _CacheClearedData, strict=False).user_id
-    return _Said(one.entry.version, one.event, EVERYBODY if user_id is None else _User(user_id))
+    event = one.event
+    if event.type != ConnectBotEvents.SYSTEM_CACHE_CLEARED:
+        return _Said(one.entry.version, event, _user(event))
+    user_id = read_data(event, _CacheClearedData, strict=False).user_id
+    return _Said(one.entry.version, event, EVERYBODY if user_id is None else _User(user_id))
 
 
 def _user_created(changes: UserChanges, said: _Said) -> None:

@@ -96,7 +96,7 @@ class UserChanges:
         living = [user for user in self._changed.values() if user.role is not None]
         for are_new in (False, True):
             users = [user for user in living if (user.user_id in self._created) is are_new]
-            menus = self._clients.menus.writing(users, now=now, types=types, are_new=are_new)
+            menus = self._clients.menus.writing(now=now, types=types, are_new=are_new)
             effects.add_for_users(users, [self._clients.users.remembering(), *menus])
         for user in self._changed.values():
             if user.role is None:
@@ -106,8 +106,10 @@ class UserChanges:
         return effects
 
     def _set_role(self, user_id: int, role: str, version: str) -> None:
-        known = self._current(user_id)
-        self._changed[user_id] = KnownUser(user_id, version, role) if version >= known.version else known
+        known = self._changed.get(user_id) or self._known.get(user_id)
+        if known is None or version >= known.version:
+            known = KnownUser(user_id, version, role)
+        self._changed[user_id] = known
 
     def _is_known(self, user_id: int) -> bool:
         return user_id in self._changed or user_id in self._known

@@ -14,7 +14,7 @@ from connectbot.entries import Entry
 from connectbot.events import Event
 
 
-class Received(msgspec.Struct, frozen=True):
+class Received(msgspec.Struct, frozen=True, gc=False):
     """An event together with the entry that brought it."""
 
     entry: Entry

@@ -7,6 +7,7 @@ for the same once more would never get any further. And a worker must not need m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 from connectbot.entries import Entry
@@ -45,7 +46,7 @@ class Appetite:
     def note(self, entries: Sequence[Entry], *, ours: int) -> None:
         """What came, and how many of them are ours."""
         if entries:
-            size = sum(len(value) for entry in entries for value in entry.fields.values())
+            size = sum(map(len, chain.from_iterable(entry.fields.values() for entry in entries)))
             self._entry_bytes = max(size / len(entries), self._entry_bytes / GROWTH, 1.0)
             self._for_one_of_ours = min(len(entries) / max(ours, 1), self._for_one_of_ours * GROWTH)
 

@@ -258,10 +258,11 @@ class LaneConsumer:
 
     def _pick_ours(self, entries: Sequence[Entry]) -> list[Entry]:
         """Acknowledge at once what this lane has no task for, and answer the others."""
-        ours: list[Entry] = []
-        foreign: list[Entry] = []
-        for entry in entries:
-            (ours if self._planner.is_ours(entry) else foreign).append(entry)
+        ours = self._planner.ours(entries)
+        if len(ours) == len(entries):
+            return ours
+        mine = {entry.id for entry in ours}
+        foreign = [entry for entry in entries if entry.id not in mine]
         effects = Effects()
         unknown = sum(map(self._planner.is_unknown, foreign))
         if unknown and self._lane == DEFAULT:  # one lane counts for all

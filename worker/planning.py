@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from connectbot.entries import Batch, Enclosed, Entry
+from connectbot.entries import Batch, Enclosed, Entry, fit_for
 from connectbot.events import is_known
 from worker.routing import LANES, Route, tasks_of
 
@@ -58,9 +58,9 @@ class Planner:
         self._names = {type_: task.name for type_, task in self._tasks.items()}  # asked of each entry: Celery is slow
         self._routed = {route.type for route in routes}
 
-    def is_ours(self, entry: Entry) -> bool:
-        """Whether the lane has a task for the entry."""
-        return entry.lane in (None, self._lane) and entry.type in self._tasks
+    def ours(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those of the entries that the lane has a task for."""
+        return fit_for(self._lane, self._tasks, entries)
 
     def is_unknown(self, entry: Entry) -> bool:
         """Whether no lane has a task for the entry, nor does anybody know its type, or the lane that it is for."""

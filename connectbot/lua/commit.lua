@@ -80,9 +80,13 @@ end
 
 -- The users of a table that are not outdated: their ids; each with its record; and whether it was known before.
 local function current(at, count, role)
-  local ids, records, are_known, asked, nth = {}, {}, {}, {}, 0
+  local asked, nobody_is_known = {}, true
   for row = 1, count do asked[row] = ARGV[at + 2 * row - 2] end
   local newest = call("HMGET", KEYS[2], unpack(asked))
+  for row = 1, count do nobody_is_known = nobody_is_known and not newest[row] end
+  if nobody_is_known and role ~= "" then return asked, {unpack(ARGV, at, at + 2 * count - 1)}, {} end
+
+  local ids, records, are_known, nth = {}, {}, {}, 0
   for row = 1, count do
     local id, record, known = asked[row], ARGV[at + 2 * row - 1], newest[row]
     local version_ends = role == "" and #record or #record - #role - 1

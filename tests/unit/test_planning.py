@@ -63,10 +63,7 @@ def test_more_than_a_batch_that_was_read_at_once_is_handed_out_in_several() -> N
     entries = [entry(number, {}, b"matching.request" if number % 2 else b"user.created") for number in range(1, 31)]
     ours = entries[::2]
     orders = Planner("java", ROUTES, most=6).orders_for_news("a", ours)
-    parts = [
-        [one for one in entries if order.batch.contains(one) and one in between(order.batch, entries)]
-        for order in orders
-    ]
+    parts = [order.batch.picked_from(between(order.batch, entries)) for order in orders]
     assert [len(part) for part in parts] == [order.batch.count for order in orders] == [6, 6, 3]
     assert [one for part in parts for one in part] == ours
 
