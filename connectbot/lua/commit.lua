@@ -17,14 +17,14 @@
 --       a sight:  "sight", user, version, the role that the user has unless another is told
 -- Returns 1 when applied; 0 when refused, because the fence is gone or the entry is not this consumer's any more.
 --
--- A table does the same for many users: a column is one command for them all: its first words and then the words made for
--- each user ("each"; or for those only whom the hash of users knew before) as their descriptions say: "same", word · "id",
--- text before it, text after it; or one word with all their ids, parted by spaces ("list"). Or it is a value of the cache
--- for each of them. A user is left out when the hash of users knows a newer version: among events about one user the newest wins,
--- whoever commits last. A sight makes nobody's role newer: it says that the user was there, and a deletion before it,
--- whenever that is committed, takes the user's role only. A group that names a key is skipped when the key exists: what
--- it does is done once. A script does not roll back: the acknowledgement comes last, so that a command that fails leaves
--- every entry pending.
+-- A table does the same for many users. A column of it is one command for them all: its first words, and then the words
+-- made for each user ("each"; or for those only whom the hash of users knew before) as their descriptions say: "same",
+-- word · "id", text before it, text after it. Or the last word is all their ids, parted by spaces ("list"). Or the column
+-- is a value of the cache for each of them. A user is left out when the hash of users knows a newer version: among events
+-- about one user the newest wins, whoever commits last. A sight makes nobody's role newer: it says that the user was
+-- there, and a deletion before it, whenever that is committed, takes the user's role only. A group that names a key is
+-- skipped when the key exists: what it does is done once. A script does not roll back: the acknowledgement comes last, so
+-- that a command that fails leaves every entry pending.
 
 local call, sub = redis.call, string.sub
 local lane, consumer, entry = ARGV[1], ARGV[2], ARGV[3]

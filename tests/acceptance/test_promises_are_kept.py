@@ -20,7 +20,7 @@ ROW = re.compile(r"\| (\d) \| .* \| `([^`]+)`: `([^`]+)` \| `([^`]+)` \|")
 # What stands in place of a line, where without one the file would not even be read.
 INSTEAD = {
     '"pickle": _Serializer(_write_pickle, safe_pickle.loads),': '"pickle": _Serializer(_write_pickle, pickle.loads),',
-    "if not (known and string.sub(known, 1, #version) > version) then": "if true then",
+    "if not known or sub(known, 1, version_ends) <= sub(record, 1, version_ends) then": "if true then",
     "idempotency_key=one.event.id,": "idempotency_key=str(time.time_ns()),",
     "return str(error) if isinstance(error, (Later, Never, MalformedEvent)) else type(error).__qualname__": (
         "return str(error)"
