@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, TypeAlias
 
 import hiredis
@@ -57,8 +57,8 @@ _CANNOT_SERVE_CODES: Final = (*_REFUSES_WRITES, "MASTERDOWN", "LOADING", "BUSY",
 """Codes of answers that mean "not now" to any command: of the server's state, never of what was asked."""
 _FORM_OF_ANSWERS: Final = {"protocol": 2, "decode_responses": False}
 """What everything here reads; a URL that the site's own cache has, too, may ask for another."""
-_NO_STREAM: Final = "no such key"
-"""What XINFO says where other commands say NOGROUP; of the commands used here, it alone."""
+_NO_STREAM: Final = ("no such key", "the stream key no longer exists")
+"""What XINFO says where other commands say NOGROUP, and what Redis 7 says to who waits in XREADGROUP (UNBLOCKED)."""
 
 
 def connect(url: str, **options: Any) -> RedisClient:
@@ -122,23 +122,33 @@ def sentinel_options(address: RedisAddress) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Raise `RedisUnavailable` in place of redis-py's errors that mean "not now"."""
-    try:
-        yield
-    except _CANNOT_SERVE as error:
+class _Translation:
+    """A context manager without a state. Made as a generator it would take as long as packing a command."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, _CANNOT_SERVE):
+            _forget_command(error)
+            raise cannot_serve(error) from error
+        if not isinstance(error, exceptions.ResponseError):
+            return
         _forget_command(error)
-        raise cannot_serve(error) from error
-    except exceptions.ResponseError as error:
-        _forget_command(error)
-        if _says(error, "NOGROUP") or _NO_STREAM in str(error):
+        if _says(error, "NOGROUP") or any(words in str(error) for words in _NO_STREAM):
             raise RedisUnavailable(
                 "the stream is gone with its groups: Redis came back empty, or was flushed"
             ) from error
-        if not _says(error, *_CANNOT_SERVE_CODES):
-            raise
-        raise cannot_serve(error) from error
+        if _says(error, *_CANNOT_SERVE_CODES):
+            raise cannot_serve(error) from error
+
+
+_TRANSLATION: Final = _Translation()
+
+
+def translated_errors() -> AbstractContextManager[None]:
+    """Raise `RedisUnavailable` in place of redis-py's errors that mean "not now"."""
+    return _TRANSLATION
 
 
 @contextmanager
