@@ -51,7 +51,7 @@ _GAUGES: Final = {
     "temp_data_due": ("Pieces of temporary data that will expire.", "temp_data_due"),
     "temp_data_overdue": ("Pieces of temporary data whose expiry was not told yet.", "temp_data_overdue"),
     "users_known": ("Users whose menus are kept.", "users_known"),
-    "users_with_menus": ("Users whose menus are cached now.", "users_with_menus"),
+    "users_with_menus": ("Users whose menus are cached now, as far as a sample of them tells.", "users_with_menus"),
 }
 
 

@@ -43,21 +43,24 @@ local function runs_out(id)
   return false
 end
 
--- The texts of those whose menus were to run out before, and the users in them whose menus do.
+-- The texts of those whose menus were to run out before, and the users in them whose menus do. Some texts are asked for
+-- at once: one may hold 500 users, but a thousand may hold one each.
 local function listed_before(time)
-  local texts, ids, is_there, looked_at = {}, {}, {}, 0
-  while looked_at < tonumber(ARGV[3]) do
-    local text = call("ZRANGEBYSCORE", KEYS[2], "-inf", "(" .. time, "LIMIT", #texts, 1)[1]
-    if not text then break end
-    texts[#texts + 1] = text
-    for id in string.gmatch(text, "%S+") do
-      looked_at = looked_at + 1
-      if not is_there[id] and runs_out(id) then
-        is_there[id] = true
-        ids[#ids + 1] = id
+  local texts, ids, is_there, looked_at, most = {}, {}, {}, 0, tonumber(ARGV[3])
+  repeat
+    local more = call("ZRANGEBYSCORE", KEYS[2], "-inf", "(" .. time, "LIMIT", #texts, 20)
+    for nth = 1, #more do
+      if looked_at >= most then break end
+      texts[#texts + 1] = more[nth]
+      for id in string.gmatch(more[nth], "%S+") do
+        looked_at = looked_at + 1
+        if not is_there[id] and runs_out(id) then
+          is_there[id] = true
+          ids[#ids + 1] = id
+        end
       end
     end
-  end
+  until #more == 0 or looked_at >= most
   return texts, ids
 end
 
