@@ -117,6 +117,11 @@ class Keys:
         return f"{self.namespace}:menus:warm"
 
     @property
+    def cleared_menus(self) -> str:
+        """Hash: user id → when the menus of the user were removed on purpose (epoch seconds). Lives as long as a menu."""
+        return f"{self.namespace}:menus:cleared"
+
+    @property
     def warming_place(self) -> str:
         """Hash: where an operator's walk over all users is (``place``, ``done``). Lives as long as a menu."""
         return f"{self.namespace}:menus:warming"

@@ -107,7 +107,7 @@ class MenuWarmer:
 
     @cached_property
     def _script_keys(self) -> list[str]:
-        return [self._keys.users, self._keys.warm_menus]
+        return [self._keys.users, self._keys.warm_menus, self._keys.cleared_menus]
 
     @cached_property
     def _script(self) -> Any:

@@ -179,6 +179,12 @@ class Menus:
         keys = [menu_key(user_id, menu_type) for menu_type in MENU_TYPES]
         return [self._cache.deleting(*keys)]
 
+    def clearing(self, user_id: int, *, now: float) -> list[Command]:
+        """The commands that remove every menu of a user, who is not warmed for what was removed."""
+        cleared = self._keys.cleared_menus
+        remembering = [("HSET", cleared, user_id, repr(now)), ("PEXPIRE", cleared, self._ttl_seconds * 1000)]
+        return [*self.removing(user_id), *remembering]
+
     def cold(self, user_ids: Iterable[int], *, within_seconds: float) -> list[int]:
         """Those of the users whose menus are missing or run out ``within_seconds``: PTTL of the keys themselves."""
         ids = list(user_ids)

@@ -49,15 +49,12 @@ def rebuild(user_ids: Sequence[int], menu_types: Sequence[str] | None = None) ->
 
 @shared_task(name="menus.clear")
 def clear(user_ids: Sequence[int]) -> int:
-    """Remove every menu of some users from the cache. Answers for how many.
-
-    They are built when they are next asked for, or when what was removed would have run out: then they are warm again.
-    """
+    """Remove every menu of some users from the cache. Answers for how many."""
     ours = clients()
     for chunk in _chunks(user_ids):
         effects = Effects()
         for user_id in chunk:
-            effects.add(*ours.menus.removing(user_id))
+            effects.add(*ours.menus.clearing(user_id, now=time.time()))
         ours.stream.apply(effects)
     return len(user_ids)
 

@@ -1,6 +1,6 @@
 -- Writes the warm menus of some users anew: the next ones in the hash of users, or those whose menus run out.
 --
--- KEYS  1 users (hash)   2 whose menus run out when (sorted set)
+-- KEYS  1 users (hash)   2 whose menus run out when (sorted set)   3 whose menus were removed on purpose when (hash)
 -- ARGV  1 "after" | "before"   2 where to go on ("" = at the beginning) | until when menus run out, in epoch seconds
 --       3 about how many users   4 when the new menus run out, in epoch seconds   5 how long they live, in ms
 --       6 in how many ms menus run out   7 what their keys begin with   8 number of menus of a user
@@ -15,7 +15,8 @@
 -- something to the server that named it only; another one begins anew.
 --
 -- Who was written together stands together in the sorted set, as one text: it may name users whose menus were written
--- again since, and who stand in a later text, too. So the menus themselves are asked how long they live.
+-- again since, and who stand in a later text, too. So the menus themselves are asked how long they live. And it may name
+-- users whose menus were removed on purpose since they were written: these stay away.
 
 local call, sub = redis.call, string.sub
 local menus, endings, fills = tonumber(ARGV[8]), {}, {}
@@ -35,7 +36,11 @@ local function users_after(place)
   return found[2], found[1] == "0" and "" or server .. ":" .. found[1], cursor == "0" and 1 or 0
 end
 
-local function runs_out(id)
+local any_is_cleared = call("EXISTS", KEYS[3]) == 1
+
+local function runs_out(id, time)
+  local cleared = any_is_cleared and call("HGET", KEYS[3], id)
+  if cleared and tonumber(cleared) >= time - tonumber(ARGV[5]) / 1000 then return false end
   for menu = 1, menus do
     local left = call("PTTL", ARGV[7] .. id .. endings[menu]) -- -1: it never does; -2: it has
     if left == -2 or (left >= 0 and left < tonumber(ARGV[6])) then return true end
@@ -48,13 +53,13 @@ end
 local function listed_before(time)
   local texts, ids, is_there, looked_at, most = {}, {}, {}, 0, tonumber(ARGV[3])
   repeat
-    local more = call("ZRANGEBYSCORE", KEYS[2], "-inf", "(" .. time, "LIMIT", #texts, 20)
-    for nth = 1, #more do
+    local more = call("ZRANGEBYSCORE", KEYS[2], "-inf", "(" .. time, "WITHSCORES", "LIMIT", #texts, 20)
+    for nth = 1, #more, 2 do
       if looked_at >= most then break end
       texts[#texts + 1] = more[nth]
       for id in string.gmatch(more[nth], "%S+") do
         looked_at = looked_at + 1
-        if not is_there[id] and runs_out(id) then
+        if not is_there[id] and runs_out(id, tonumber(more[nth + 1])) then
           is_there[id] = true
           ids[#ids + 1] = id
         end

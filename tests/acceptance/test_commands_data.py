@@ -108,6 +108,8 @@ def test_a_users_menus_are_rebuilt_shown_and_cleared(settings: Settings, ours: C
     assert set(answer(settings, "menus", "show", "8")["menus"]) == {"main", "preferences", "activities"}
     assert connectbot(settings, "menus", "clear", "7", "8").stdout == "menus of 2 users removed\n"
     assert answer(settings, "menus", "show", "7", exit_code=1)["menus"] == {}
+    ours.redis.zadd(WARM, {text: time.time() + 10 for text in ours.redis.zrange(WARM, 0, -1)})
+    assert answer(settings, "menus", "warm") == {"warmed": 0}, "nobody is kept warm for what was removed"
 
 
 def test_a_menu_of_odd_form_is_shown_without_harm(settings: Settings, ours: Clients) -> None:

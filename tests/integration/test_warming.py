@@ -150,6 +150,24 @@ def test_what_was_written_again_since_is_left_alone(ours: Clients) -> None:
     assert listed(ours) == [0, 1, 1, 2, 3, 3, 4], "once for the walk, and once for what was written now"
 
 
+def test_what_was_removed_on_purpose_is_not_warmed(ours: Clients) -> None:
+    know(ours, [(user_id, "employee") for user_id in range(4)])
+    warm_all(ours)
+    effects = Effects()
+    for user_id in (1, 2):
+        effects.add(*ours.menus.clearing(user_id, now=time.time()))
+    ours.stream.apply(effects)
+    changes = UserChanges(ours, [2])
+    changes.rebuild(2)
+    ours.stream.apply(changes.effects())
+    for user_id in (0, 2, 3):
+        ours.menus.delete(user_id)
+    later = time.time() + ours.settings.menu_ttl_seconds
+    assert sum(ours.menus.warmer.expiring(before=later)) == 3
+    assert cached(ours, range(4)) == [True, False, True, True]
+    assert 0 < ours.redis.ttl(ours.settings.keys.cleared_menus) <= ours.settings.menu_ttl_seconds
+
+
 def test_who_is_put_down_twice_is_warmed_once(ours: Clients, client: RedisClient) -> None:
     know(ours, [(7, "employee"), (8, "employee")])
     put_down(ours, [7, 8], runs_out=1.0)
