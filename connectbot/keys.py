@@ -118,7 +118,7 @@ class Keys:
 
     @property
     def cleared_menus(self) -> str:
-        """Hash: user id → when the menus of the user were removed on purpose (epoch seconds). Lives as long as a menu."""
+        """Hash: user id → when the menus were removed on purpose (epoch seconds). Lives as long as a menu."""
         return f"{self.namespace}:menus:cleared"
 
     @property
