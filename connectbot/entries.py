@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self, TypeAlias
 
@@ -120,10 +120,13 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return int(named) if named.isdigit() and len(named) < _SEQUENCE_DIGITS else 0
 
 
-def entries_of(rows: Iterable[tuple[bytes, Iterable[bytes]]]) -> list[Entry]:
+def entries_of(rows: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[Entry]:
     """Entries as Redis answers them: of each its id, and its fields and their values by turns."""
-    # What `fields_of` does, written out: calling it takes as long again, for each of all entries.
-    return [Entry(id_.decode(), dict(zip(each := iter(words), each))) for id_, words in rows]  # noqa: B905
+    return [
+        # Nearly all have two fields, and writing these out takes a third of the time.
+        Entry(id_.decode(), {words[0]: words[1], words[2]: words[3]} if len(words) == 4 else fields_of(words))
+        for id_, words in rows
+    ]
 
 
 def fit_for(lane: str, types: Collection[str], entries: Iterable[Entry]) -> list[Entry]:

@@ -113,7 +113,7 @@ class QuickScript:
     def _make_ready(self, connection: Any) -> None:
         """What the pool does, too, before it gives a connection away."""
         try:
-            if connection.is_connected and connection.can_read():  # nothing was asked: it is out of step
+            if connection.is_connected and connection.has_news():  # nothing was asked: it is out of step
                 connection.disconnect()
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):  # closed by Redis
             connection.disconnect()

@@ -7,6 +7,7 @@ commands are packed by hiredis alone: redis-py looks at each word before, which 
 
 from __future__ import annotations
 
+import select
 import socket
 import sys
 from collections.abc import Iterator
@@ -204,8 +205,29 @@ class _LeavesReplicas:
                 self.disconnect()  # type: ignore[attr-defined]
             raise
 
+    def has_news(self) -> bool:
+        """Whether something has come that nobody waits for, be it the connection's end (then this may raise)."""
+        return bool(self.can_read())  # type: ignore[attr-defined]
 
-class _Tcp(_LeavesReplicas, Connection):
+
+class _Polled(_LeavesReplicas):
+    """Part of a connection without TLS: it keeps what the system is asked with, which redis-py makes each time anew."""
+
+    def _connect(self) -> Any:
+        connected = super()._connect()  # type: ignore[misc]
+        self._poller: Any = None
+        if hasattr(select, "poll"):  # not on Windows
+            self._poller = select.poll()
+            self._poller.register(connected, select.POLLIN)
+        return connected
+
+    def has_news(self) -> bool:
+        if self._poller and not self._poller.poll(0):
+            return False
+        return super().has_news()
+
+
+class _Tcp(_Polled, Connection):
     pass
 
 
@@ -213,11 +235,11 @@ class _Tls(_LeavesReplicas, SSLConnection):
     pass
 
 
-class _Unix(_LeavesReplicas, UnixDomainSocketConnection):
+class _Unix(_Polled, UnixDomainSocketConnection):
     pass
 
 
-class _SentinelTcp(_LeavesReplicas, SentinelManagedConnection):
+class _SentinelTcp(_Polled, SentinelManagedConnection):
     pass
 
 

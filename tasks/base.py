@@ -18,6 +18,7 @@ from celery.utils.log import get_task_logger
 
 from connectbot.entries import Batch
 from connectbot.errors import FenceLost
+from connectbot.events import Event, reader
 from connectbot.log import about
 from tasks.batch_run import BatchRun
 from tasks.process import clients_for
@@ -28,15 +29,23 @@ logger = get_task_logger(__name__)
 
 
 def event_task(
-    name: str, *, farewell: Farewell | None = None, one_by_one: bool = False, deadline: Deadline | None = None
+    name: str,
+    *,
+    reads: type[Event] = Event,
+    farewell: Farewell | None = None,
+    one_by_one: bool = False,
+    deadline: Deadline | None = None,
 ) -> Callable[[Handler], Any]:
     """Make a Celery task of a handler. Its only argument is the order for a `Batch`, which the consumer gives.
+
+    ``reads`` is what the handler's events are read as: a subclass of `Event` may say what it wants of their data, so
+    that nothing else of it is looked at, and what does not fit becomes a dead letter (``malformed``).
 
     The consumer finds the `Work` as the task's attribute ``work``.
     """
 
     def decorate(handle: Handler) -> Any:
-        work = Work(handle, farewell, one_by_one, deadline)
+        work = Work(handle, farewell, one_by_one, deadline, read=reader(reads))
         attributes: dict[str, Any] = {"work": work}
 
         @shared_task(name=name, ignore_result=True, acks_late=True, **attributes)

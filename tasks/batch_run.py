@@ -24,7 +24,7 @@ from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Batch, Entry
 from connectbot.errors import FenceLost, Later, MalformedEvent, Never, Parked, RedisUnavailable
-from connectbot.events import Event, decode
+from connectbot.events import Event
 from connectbot.log import about
 from connectbot.tracing.trace import Ending, collect_calls
 from connectbot.watching import ages
@@ -112,7 +112,7 @@ class BatchRun:
             raise MalformedEvent(f"the entry has {len(entry.fields):,} fields, more than {MOST_FIELDS}")
         if len(text) > (most := self._clients.settings.max_event_bytes):
             raise MalformedEvent(f"{len(text):,} bytes are more than CONNECTBOT_MAX_EVENT_BYTES ({most:,})")
-        event = decode(text)
+        event = self._work.read(text)
         if event.type != entry.type:
             raise MalformedEvent(f"the field type of the entry is {entry.type!r}, the JSON says {event.type!r}")
         return event
@@ -255,7 +255,8 @@ def backoff_seconds(attempts: int) -> float:
 
 def _about(one: Received) -> AbstractContextManager[None]:
     """What lines of the log are about, while one event is worked on."""
-    request_id = one.event.data.get("request_id")
+    data: Any = one.event.data
+    request_id = data.get("request_id") if isinstance(data, dict) else None
     return about(
         event_id=one.event.id,
         attempt=one.entry.attempts + 1,

@@ -80,7 +80,7 @@ def warm(scope: str = "expiring") -> int:
 # --- events ---------------------------------------------------------------------------------------------
 
 
-class _User(msgspec.Struct):
+class _User(msgspec.Struct, frozen=True, gc=False):
     id: UserId
     role: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_ROLE)] | None = None
 
@@ -89,12 +89,17 @@ EVERYBODY: Final = _User(0)
 """Stands for the user of an event that is about all of them."""
 
 
-class _UserData(msgspec.Struct):
+class _UserData(msgspec.Struct, frozen=True, gc=False):
+    """``user_id`` is whose cache was cleared; the other events tell of a ``user``, or have only an id of their own."""
+
     user: _User | None = None
-
-
-class _CacheClearedData(msgspec.Struct):
     user_id: UserId | None = None
+
+
+class UserEvent(Event, frozen=True, kw_only=True, gc=False):
+    """What menus follow."""
+
+    data: _UserData  # type: ignore[assignment]
 
 
 class _WarmData(msgspec.Struct):
@@ -108,11 +113,11 @@ def follow(ours: Clients, received: Sequence[Received]) -> Effects:
     by_age = sorted(map(_said, received), key=attrgetter("version"))
     changes = UserChanges(ours, {said.user.id for said in by_age if not said.tells_all})
     for said in by_age:
-        _APPLY[said.event.type](changes, said)
+        _APPLY[said.type](changes, said)
     return changes.effects()
 
 
-follow_users = event_task("menus.follow_users")(follow)
+follow_users = event_task("menus.follow_users", reads=UserEvent)(follow)
 
 
 def walk(ours: Clients, received: Sequence[Received]) -> Effects:
@@ -189,23 +194,20 @@ class _Said(msgspec.Struct, frozen=True, gc=False):
     """What one event says: about whom, and how new it is."""
 
     version: str
-    event: Event
+    type: str
     user: _User
 
     @property
     def tells_all(self) -> bool:
         """Whether nothing that is known of the user matters beside it. That nothing newer is, the commit sees to."""
-        if self.event.type in _TELL_ROLES:
+        if self.type in _TELL_ROLES:
             return bool(self.user.role)
-        return self.user is EVERYBODY or self.event.type == ConnectBotEvents.USER_DELETED
+        return self.user is EVERYBODY or self.type == ConnectBotEvents.USER_DELETED
 
 
 def _said(one: Received) -> _Said:
-    event = one.event
-    if event.type != ConnectBotEvents.SYSTEM_CACHE_CLEARED:
-        return _Said(one.entry.version, event, _user(event))
-    user_id = read_data(event, _CacheClearedData, strict=False).user_id
-    return _Said(one.entry.version, event, EVERYBODY if user_id is None else _User(user_id))
+    event: UserEvent = one.event  # type: ignore[assignment] # for that is what the task reads
+    return _Said(one.entry.version, event.type, _user(event))
 
 
 def _user_created(changes: UserChanges, said: _Said) -> None:
@@ -246,11 +248,12 @@ _APPLY: Final = {
 }
 
 
-def _user(event: Event) -> _User:
+def _user(event: UserEvent) -> _User:
     """The user of ``data``, or else of the event itself, as v21 publishes both."""
-    user = read_data(event, _UserData, strict=False).user
-    if user is not None:
-        return user
+    if event.type == ConnectBotEvents.SYSTEM_CACHE_CLEARED:
+        return EVERYBODY if event.data.user_id is None else _User(event.data.user_id)
+    if event.data.user is not None:
+        return event.data.user
     if event.user_id is None:
         raise MalformedEvent(f"{event.type} names no user, neither in data.user.id nor in user_id")
     return _User(event.user_id)

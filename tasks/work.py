@@ -11,7 +11,7 @@ import msgspec
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Entry
-from connectbot.events import Event
+from connectbot.events import Event, decode
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -33,7 +33,7 @@ Deadline: TypeAlias = Callable[[Clients, Received], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How one kind of event is worked on.
+    """How one kind of event is worked on: ``read`` reads it, ``handle`` says what follows from it.
 
     ``one_by_one``: the handler does not take a whole batch but single events, some of them in threads at the same time
     (CONNECTBOT_JAVA_CALLS), each committed as soon as it is done. The last ones may end after the task.
@@ -43,3 +43,4 @@ class Work:
     farewell: Farewell | None = None
     one_by_one: bool = False
     deadline: Deadline | None = None
+    read: Callable[[bytes], Event] = decode

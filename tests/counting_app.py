@@ -24,7 +24,7 @@ BEGUN = "test:begun"
 WORK_SECONDS = 0.002
 
 
-@event_task("tests.follow_users")
+@event_task("tests.follow_users", reads=menus.UserEvent)
 def follow(ours: Clients, received: Sequence[Received]) -> Effects:
     with ours.redis.pipeline(transaction=False) as pipe:
         for one in received:

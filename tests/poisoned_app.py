@@ -1,6 +1,6 @@
 """The worker's own app with handlers that do what no handler should, when an event asks for it.
 
-An event of type user.created with ``data.poison`` makes the process that handles it suffer.
+A user's event with ``data.poison`` makes the process that handles it suffer.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import signal
 import time
 from collections.abc import Callable
 
+from connectbot.entries import Entry
 from connectbot.errors import Later, Never
 from tasks import menus
 from tasks.process import clients
+from tasks.work import Received
 from worker import app
 from worker.routing import DEFAULT
 
@@ -76,23 +78,22 @@ POISONS: dict[str, Callable[[], None]] = {
     "never": _never,
 }
 
-_cure = menus._APPLY["user.created"]
+_said = menus._said
 
 
-def _finish(one: menus._Said) -> None:
+def _finish(entry: Entry) -> None:
     """Acknowledge the event's entry, as a process does that is killed for taking too long, and is quicker."""
     ours = clients()
-    milliseconds, sequence = map(int, one.version.split("-"))
-    ours.redis.xack(ours.settings.keys.events, DEFAULT, f"{milliseconds}-{sequence}")
+    ours.redis.xack(ours.settings.keys.events, DEFAULT, entry.id)
 
 
-def _poisoned(changes: menus.UserChanges, one: menus._Said) -> None:
-    poison = one.event.data.get("poison")
+def _poisoned(one: Received) -> menus._Said:
+    poison = one.entry.event().data.get("poison")
     if poison == "finished":
-        _finish(one)
+        _finish(one.entry)
     elif poison:
         POISONS[poison]()
-    _cure(changes, one)
+    return _said(one)
 
 
-menus._APPLY["user.created"] = _poisoned
+menus._said = _poisoned

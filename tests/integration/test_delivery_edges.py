@@ -121,13 +121,13 @@ def test_a_process_short_of_memory_does_not_end_its_worker(monkeypatch: pytest.M
 
 def test_ids_made_of_microseconds_keep_the_role_and_the_order(ours: Clients) -> None:
     put(ours, event(role="admin"), id_=f"{NANOSECONDS // 1000}-0")
-    BatchRun(ours, read(ours), Work(menus.follow)).run()
+    BatchRun(ours, read(ours), menus.follow_users.work).run()
     assert role(ours) == "admin"
     put(ours, event("user.deleted"))
-    BatchRun(ours, read(ours), Work(menus.follow)).run()
+    BatchRun(ours, read(ours), menus.follow_users.work).run()
     assert role(ours) is None
     put(ours, event(role="employee"), origin=f"{NANOSECONDS // 1000}-0")
-    BatchRun(ours, read(ours), Work(menus.follow)).run()
+    BatchRun(ours, read(ours), menus.follow_users.work).run()
     assert role(ours) is None, "what was put aside before is older"
 
 
@@ -167,7 +167,7 @@ def test_users_with_very_much_temporary_data_can_be_deleted(users: int, keys: in
         for at in range(0, keys, 10_000):
             ours.redis.sadd(namespace, *range(at, min(keys, at + 10_000)))
         put(ours, new_event("user.deleted", {"user": {"id": user_id}}, channel="connectbot:global"))
-    BatchRun(ours, read(ours), Work(menus.follow)).run()
+    BatchRun(ours, read(ours), menus.follow_users.work).run()
     assert pending(ours) == 0
     assert not ours.redis.exists(*namespaces, "connectbot:events:dead")
 
@@ -190,7 +190,7 @@ def test_what_is_too_much_to_be_written_at_once_is_a_dead_letter(ours: Clients) 
 def test_ages_whose_sum_is_too_large_to_be_kept_hold_nothing_up(ours: Clients) -> None:
     ours.redis.hset(ours.settings.keys.ages(LANE), ages.SUM, 2**63 - 1)
     put(ours, event(role="admin"), origin="1-0")
-    BatchRun(ours, read(ours), Work(menus.follow)).run()
+    BatchRun(ours, read(ours), menus.follow_users.work).run()
     assert pending(ours) == 0
     assert role(ours) == "admin"
     assert not ours.redis.exists(ours.settings.keys.delayed(LANE))
@@ -257,7 +257,7 @@ def test_who_comes_back_while_the_deleted_are_forgotten_is_not_forgotten(
 ) -> None:
     def hear(what: Event) -> int:
         put(ours, what)
-        return BatchRun(ours, read(ours), Work(menus.follow)).run()
+        return BatchRun(ours, read(ours), menus.follow_users.work).run()
 
     came_back = []
 

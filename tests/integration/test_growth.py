@@ -18,7 +18,6 @@ from connectbot.settings import Settings
 from connectbot.users import NO_VERSION, KnownUser
 from tasks import menus
 from tasks.batch_run import BatchRun
-from tasks.work import Work
 from tests.support import Worker, wait_until
 
 FEW, MANY = 100, 5_000
@@ -56,7 +55,7 @@ def hear(ours: Clients, event_type: str, *user_ids: int) -> None:
     ours.publisher.publish(*events)
     entries = ours.stream.read(LANE, "a", limit=1000, wait_seconds=0.01)
     BatchRun(
-        ours, Batch(LANE, "a", (event_type,), entries[0].id, entries[-1].id, len(entries)), Work(menus.follow)
+        ours, Batch(LANE, "a", (event_type,), entries[0].id, entries[-1].id, len(entries)), menus.follow_users.work
     ).run()
 
 

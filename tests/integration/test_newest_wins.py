@@ -14,7 +14,7 @@ from connectbot.entries import Entry
 from connectbot.events import encode, new_event
 from connectbot.users import DEFAULT_ROLE
 from tasks import menus
-from tasks.work import Received
+from tasks.work import Received, Work
 
 KINDS = {
     "created as admin": ("user.created", "admin"),
@@ -51,7 +51,12 @@ def entries(user_id: int, history: Iterable[str]) -> list[Entry]:
 
 
 def effects(ours: Clients, entry: Entry) -> Effects:
-    return menus.follow(ours, [Received(entry, entry.event())])
+    return follow(ours, [entry])
+
+
+def follow(ours: Clients, entries: Iterable[Entry]) -> Effects:
+    work: Work = menus.follow_users.work
+    return work.handle(ours, [Received(entry, work.read(entry.text)) for entry in entries])
 
 
 def one_after_the_other(ours: Clients, them: Iterable[Entry]) -> Iterator[Effects]:
@@ -101,5 +106,5 @@ def test_old_menus_go_where_a_user_is_not_only_created(ours: Clients, history: t
     """All in one batch, about somebody of whom nothing was known: who is only created has no old ones."""
     old = f":1:{menu_key(7, 'activities')}"
     ours.redis.set(old, "made for what the user was")
-    ours.stream.apply(menus.follow(ours, [Received(entry, entry.event()) for entry in entries(7, history)]))
+    ours.stream.apply(follow(ours, entries(7, history)))
     assert not ours.redis.exists(old)

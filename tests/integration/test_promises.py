@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,6 +55,15 @@ def run(ours: Clients, batch: Batch, handle: Handler) -> int:
     return BatchRun(ours, batch, Work(handle)).run()
 
 
+def follow(ours: Clients, batch: Batch) -> int:
+    return BatchRun(ours, batch, menus.follow_users.work).run()
+
+
+def received(entries: Iterable[Entry]) -> list[Received]:
+    """What the handler of users' events is given."""
+    return [Received(entry, menus.follow_users.work.read(entry.text)) for entry in entries]
+
+
 def mark(ours: Clients, received: Sequence[Received]) -> Effects:
     """A handler whose effect shows how often it was applied."""
     effects = Effects()
@@ -93,7 +103,7 @@ def test_the_largest_batch_that_settings_allow_is_done_by_one_commit(ours: Clien
     register(ours, "a")
     publish(ours, *range(MOST_IN_A_BATCH))
     entries = ours.stream.fetch(read(ours, "a", limit=MOST_IN_A_BATCH))
-    effects = menus.follow(ours, [Received(entry, entry.event()) for entry in entries])
+    effects = menus.follow(ours, received(entries))
     ours.stream.commit(LANE, "a", [entry.id for entry in entries], effects)
     assert pending(ours) == 0
     assert ours.redis.hlen(ours.settings.keys.users) == MOST_IN_A_BATCH
@@ -205,8 +215,8 @@ def test_the_newest_word_about_a_user_wins(ours: Clients) -> None:
     publish(ours, 7, role="admin")
     new = read(ours, "a")
     entries = ours.stream.fetch(old)
-    effects = menus.follow(ours, [Received(entry, entry.event()) for entry in entries])
-    run(ours, new, menus.follow)
+    effects = menus.follow(ours, received(entries))
+    follow(ours, new)
     ours.stream.commit(LANE, "a", [old.first], effects)  # worked out before the new one was known, and written after
     assert pending(ours) == 0
     menu = ours.menus.get(7, "main")
@@ -221,8 +231,8 @@ def test_a_late_event_does_not_bring_a_deleted_user_back(ours: Clients) -> None:
     old = read(ours, "a")
     ours.publisher.publish_user_event(7, "user.deleted", {"user": {"id": 7}})
     new = read(ours, "a")
-    run(ours, new, menus.follow)
-    run(ours, old, menus.follow)
+    follow(ours, new)
+    follow(ours, old)
     assert ours.menus.get(7, "main") is None
 
 
@@ -268,7 +278,7 @@ def test_no_payload_is_shown(ours: Clients, caplog: pytest.LogCaptureFixture) ->
         raise Never("refused")
 
     with caplog.at_level(logging.DEBUG):
-        run(ours, read(ours, "a"), refusing)
+        BatchRun(ours, read(ours, "a"), replace(menus.follow_users.work, handle=refusing)).run()
         publish(ours, 3, role=marker)
         run(ours, read(ours, "a"), clumsy)
     assert len(caplog.records) >= 4
