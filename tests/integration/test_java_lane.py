@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ import pytest
 
 from connectbot.clients import Clients
 from connectbot.effects import Effects
-from connectbot.entries import Batch
+from connectbot.entries import Batch, Entry
 from connectbot.java.circuit_breaker import State
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
@@ -81,7 +81,13 @@ class InlineLane:
 
     def run(self) -> None:
         """Work on all that is there now."""
-        entries = self._clients.stream.read("java", "here", limit=1000, wait_seconds=0.01)
+        self._work_on(self._clients.stream.read("java", "here", limit=1000, wait_seconds=0.01))
+
+    def inherit(self) -> None:
+        """Work on what others have left."""
+        self._work_on(self._clients.stream.take_over("java", "here", limit=1000).entries)
+
+    def _work_on(self, entries: Sequence[Entry]) -> None:
         types = ("matching.request",)
         mine = [entry for entry in entries if entry.type in types]
         self._clients.stream.commit("java", "here", [entry.id for entry in entries if entry not in mine], Effects())
