@@ -1,6 +1,7 @@
-"""The worker's own app with consumers that die, hang or block Celery's loop while a file asks for it.
+"""The worker's own app with consumers that die or hang, and a loop of Celery's that is blocked or breaks, on demand.
 
-The file is named by CONNECTBOT_TEST_FAULT; it holds some of ``die LANE``, ``hang LANE`` and ``block``, a line each.
+A file that is named by CONNECTBOT_TEST_FAULT asks for it; it holds some of ``die LANE``, ``hang LANE``, ``block`` and
+``break``, a line each.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from celery import bootsteps
@@ -38,11 +40,18 @@ def _block() -> None:
         time.sleep(0.05)
 
 
+def _break() -> None:
+    """What Celery meets when it reads half of what a process had to say that was killed."""
+    if _asked("break"):
+        raise UnpicklingError("invalid load key")
+
+
 class Blocker(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, parent: Any) -> None:
         parent.timer.call_repeatedly(0.2, _block)
+        parent.timer.call_repeatedly(0.2, parent.call_soon, (_break,))
 
 
 health.STUCK_SECONDS = 5.0  # type: ignore[misc]  # the tests would wait for nothing else

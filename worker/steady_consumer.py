@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from typing import Any
 
+from celery.platforms import EX_FAILURE
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
@@ -24,7 +26,22 @@ class SteadyConsumer(Consumer):
         # Nobody here makes use of gossip, and it meets every loss of the connection with a traceback.
         steps = [step for step in self.steps if not isinstance(step, Gossip)]
         self.steps: list[Any] = [_MinglesOnce(self) if isinstance(step, Mingle) else step for step in steps]
-        self._is_away = False
+        self._is_away = self._has_begun = False
+
+    def start(self) -> None:
+        """Consume until the worker ends.
+
+        Where its loop breaks, Celery stops, and waits for a pool that nobody listens to any more: for ever, where a
+        process of it does not end by itself. Meanwhile the lanes' consumers, alive and with a lease, would take events
+        that nobody works on. So the worker ends at once, like one that was killed, and others have what it held.
+        """
+        try:
+            super().start()
+        except Exception:
+            if not self._has_begun:  # Celery will tell, and end
+                raise
+            logger.critical("the worker ends, for its loop has broken", exc_info=True)
+            os._exit(EX_FAILURE)
 
     def ensure_connected(self, conn: Any) -> Any:
         """Wait until the broker answers. Celery itself says at every try that it does not."""
@@ -38,7 +55,7 @@ class SteadyConsumer(Consumer):
 
     def on_ready(self) -> None:
         """Tasks can come again."""
-        self._is_away = False
+        self._is_away, self._has_begun = False, True
         super().on_ready()
 
     def _tell_once(self, error: Exception) -> None:

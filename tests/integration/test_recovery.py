@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,25 @@ def test_a_worker_killed_in_the_middle_of_its_work_loses_nothing(
     menus = [ours.settings.cache_keys.physical(f"menu:user:{id_}:main") for id_ in range(EVENTS)]
     assert ours.redis.exists(*menus) == EVENTS
     assert ours.redis.xlen(ours.settings.keys.dead) == 0
+
+
+def test_a_worker_whose_loop_breaks_ends_at_once_and_others_do_its_work(
+    ours: Clients, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery stays, waiting for a pool that nobody listens to, and the consumers would take what they cannot do."""
+    fault = tmp_path / "fault"
+    monkeypatch.setenv("CONNECTBOT_TEST_FAULT", str(fault))
+    publish_users(ours, EVENTS)
+    with Worker(settings, tmp_path, lanes=["default"], app="tests.faulty_app", arguments=["--concurrency=2"]) as broken:
+        wait_until(lambda: known(ours) > 0, deadline_seconds=30, what="some effects")
+        for child in Path(f"/proc/{broken.pid}/task/{broken.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGSTOP)  # in the middle of its work, so that it does not end by itself
+        fault.write_text("break")
+        wait_until(lambda: not broken.is_alive(), deadline_seconds=20, what="the end of the worker")
+        assert known(ours) < EVENTS, "it was broken too late to show anything"
+        with Worker(settings, tmp_path, lanes=["default"], name="heir"):
+            wait_until(lambda: known(ours) == EVENTS, deadline_seconds=60, what="every effect")
+            wait_until(lambda: pending(ours) == 0, deadline_seconds=30, what="nothing pending")
 
 
 @pytest.mark.timeout(240)  # what was handed back comes in small batches: on a slow machine that is half a minute
