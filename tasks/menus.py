@@ -89,6 +89,14 @@ EVERYBODY: Final = _User(0)
 """Stands for the user of an event that is about all of them."""
 
 
+class _Told(msgspec.Struct, frozen=True, gc=False):
+    user: _User | None = None
+
+
+class _Cleared(msgspec.Struct, frozen=True, gc=False):
+    user_id: UserId | None = None
+
+
 class _UserData(msgspec.Struct, frozen=True, gc=False):
     """``user_id`` is whose cache was cleared; the other events tell of a ``user``, or have only an id of their own."""
 
@@ -100,6 +108,16 @@ class UserEvent(Event, frozen=True, kw_only=True, gc=False):
     """What menus follow."""
 
     data: _UserData  # type: ignore[assignment]
+
+    @staticmethod
+    def data_of(event: Event) -> _UserData:
+        """Only what events of this type tell: whatever else stands there does not matter.
+
+        A number may come as text: v21 passed on ids as it got them.
+        """
+        if event.type == ConnectBotEvents.SYSTEM_CACHE_CLEARED:
+            return _UserData(user_id=read_data(event, _Cleared, strict=False).user_id)
+        return _UserData(user=read_data(event, _Told, strict=False).user)
 
 
 class _WarmData(msgspec.Struct):

@@ -1,18 +1,27 @@
 """The worker's own app with consumers that die or hang, and a loop of Celery's that is blocked or breaks, on demand.
 
-A file that is named by CONNECTBOT_TEST_FAULT asks for it; it holds some of ``die LANE``, ``hang LANE``, ``block`` and
-``break``, a line each.
+A file that is named by CONNECTBOT_TEST_FAULT asks for it; it holds some of ``die LANE``, ``hang LANE``, ``block``,
+``break``, ``lose`` and ``kill``, a line each. The last two wait until half of what `tell_much` tells was read; then,
+once, the broker is lost, with ``kill`` together with the process.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import time
+from array import array
+from fcntl import ioctl
+from inspect import isgenerator
 from pathlib import Path
 from pickle import UnpicklingError
+from termios import FIONREAD
 from typing import Any
 
+from billiard import active_children
+from billiard.connection import Connection
 from celery import bootsteps
+from kombu.asynchronous import get_event_loop
 
 from worker import app, health
 from worker.consumer import LaneConsumer
@@ -46,14 +55,63 @@ def _break() -> None:
         raise UnpicklingError("invalid load key")
 
 
+NUMBERS = "\0\0\0\4" * 250_000
+"""Who reads it from a wrong place on takes a part for the length of something, and what follows is no pickle."""
+_send = Connection._send
+
+
+class MuchToTell(Exception):
+    """Brief in a log."""
+
+    def __repr__(self) -> str:
+        return "MuchToTell()"
+
+    __str__ = __repr__
+
+
+@app.task(name="faulty.tell_much")
+def tell_much() -> None:
+    """Fails with more to tell than goes into a pipe."""
+    raise MuchToTell(NUMBERS)
+
+
+def _send_by_half(pipe: Connection, message: memoryview) -> None:
+    if (begin := bytes(message[:50_000]).find(NUMBERS.encode()[:1000])) > 0:
+        _send(pipe, message[: begin + 10_000])
+        while _asked("lose") or _asked("kill"):
+            time.sleep(0.05)
+        message = message[begin + 10_000 :]
+    _send(pipe, message)
+
+
+def _lose_the_broker() -> None:
+    """When a first half was read, and the rest stands in the pipe."""
+    is_to_kill = _asked("kill")
+    if not is_to_kill and not _asked("lose"):
+        return
+    half_read = [fd for fd, (callback, _) in get_event_loop().readers.items() if isgenerator(callback)]
+    if half_read:
+        _fault.unlink()
+        available = array("i", [0])
+        while available[0] < 10_000:
+            ioctl(half_read[0], FIONREAD, available)
+        if is_to_kill:
+            for process in active_children():
+                os.kill(process.pid, signal.SIGKILL)
+                process.join()
+        raise ConnectionError("the broker is lost")
+
+
 class Blocker(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, parent: Any) -> None:
         parent.timer.call_repeatedly(0.2, _block)
         parent.timer.call_repeatedly(0.2, parent.call_soon, (_break,))
+        parent.hub.on_tick.add(_lose_the_broker)
 
 
 health.STUCK_SECONDS = 5.0  # type: ignore[misc]  # the tests would wait for nothing else
+Connection._send = _send_by_half
 LaneConsumer._has_room = _faulty  # type: ignore[method-assign]
 app.steps["consumer"].add(Blocker)

@@ -59,6 +59,7 @@ worker_soft_shutdown_timeout = SOFT_SHUTDOWN_SECONDS
 
 worker_prefetch_multiplier = 1
 worker_consumer = "worker.steady_consumer:SteadyConsumer"
+worker_pool = "worker.steady_pool:SteadyPool"
 worker_send_task_events = True
 
 timezone = _settings.timezone

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectbot.errors import MalformedEvent
-from connectbot.events import Event, decode, new_event, read_data, reader
-from tasks.menus import UserEvent, _UserData
+from connectbot.events import ConnectBotEvents, UserId, decode, new_event, read_data, reader
+from tasks.menus import EVERYBODY, UserEvent, _User, _user
 
 read = reader(UserEvent)
 
@@ -31,13 +31,31 @@ documents = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-def in_full(text: bytes) -> UserEvent:
+class Told(msgspec.Struct):
+    user: _User | None = None
+
+
+class Cleared(msgspec.Struct):
+    user_id: UserId | None = None
+
+
+def told(text: bytes) -> _User:
+    return _user(read(text))
+
+
+def told_in_full(text: bytes) -> _User:
+    """Of whom an event tells, each type by the one field that the contract gives it."""
     event = decode(text)
-    data = read_data(event, _UserData, strict=False)
-    return UserEvent(**msgspec.structs.asdict(event) | {"data": data})
+    if event.type == ConnectBotEvents.SYSTEM_CACHE_CLEARED:
+        user_id = read_data(event, Cleared, strict=False).user_id
+        return EVERYBODY if user_id is None else _User(user_id)
+    user = read_data(event, Told, strict=False).user
+    if user is None and event.user_id is None:
+        raise MalformedEvent(f"{event.type} names no user, neither in data.user.id nor in user_id")
+    return user or _User(event.user_id)
 
 
-def outcome(how: Callable[[bytes], Event], text: bytes) -> Event | str:
+def outcome(how: Callable[[bytes], _User], text: bytes) -> _User | str:
     try:
         return how(text)
     except MalformedEvent as error:
@@ -47,7 +65,18 @@ def outcome(how: Callable[[bytes], Event], text: bytes) -> Event | str:
 @given(documents)
 def test_an_event_is_read_or_refused_as_when_it_is_read_in_full(document: dict[str, Any]) -> None:
     text = json.dumps(document).encode()
-    assert outcome(read, text) == outcome(in_full, text)
+    assert outcome(told, text) == outcome(told_in_full, text)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "data", "user_id"),
+    [
+        ("user.login", {"user": {"id": 7}, "user_id": "my own"}, 7),
+        ("system.cache_cleared", {"user_id": 7, "user": 8}, 7),
+    ],
+)
+def test_a_field_of_another_type_of_event_does_not_matter(event_type: str, data: dict[str, Any], user_id: int) -> None:
+    assert told(msgspec.json.encode(new_event(event_type, data, channel=""))).id == user_id
 
 
 @given(st.binary(max_size=60) | st.just(b"[" * 100_000))
