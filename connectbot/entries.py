@@ -131,7 +131,7 @@ def entries_of(rows: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[Entry]:
 
 def fit_for(lane: str, types: Collection[str], entries: Iterable[Entry]) -> list[Entry]:
     """Those of the entries that are for a lane, and of one of some types."""
-    named = frozenset(type_.encode() for type_ in types)
+    named = frozenset(type_.encode() for type_ in types if type_ != UNREADABLE)  # an empty field names no type
     return [
         entry
         for entry in entries

@@ -1,7 +1,8 @@
 """How many entries a consumer takes at once: as many as a batch may hold, and fewer where they are large.
 
 Redis serves nobody else while it answers, and is given up when that takes too long (redis_client.py): who then asked
-for the same once more would never get any further. And a worker must not need more memory when larger events come.
+for the same once more would never get any further. And a worker must not need more memory when larger events come. It
+hears of these when they have come, though: of one read, in which they follow on small ones, all may be large.
 """
 
 from __future__ import annotations

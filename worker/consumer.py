@@ -70,7 +70,7 @@ class LaneConsumer:
         self._settings = clients.settings
         self._lane = lane
         most = batch_size(lane, clients.settings)
-        self._planner = Planner(lane, routes, most=most)
+        self._planner = Planner(lane, routes)
         self._pool = pool
         self._worker = worker
         self._most_in_flight = most_in_flight
@@ -230,7 +230,8 @@ class LaneConsumer:
             entries = self._stream.read(self._lane, self._name, limit=limit, wait_seconds=wait_seconds)
             ours = self._pick_ours(entries)
             self._appetite.note(entries, ours=len(ours))
-            self._waiting.extend(self._planner.orders_for_news(self._name, ours))
+            most = self._appetite.limit_of_ours
+            self._waiting.extend(self._planner.orders_for_news(self._name, ours, most=most))
         if self._waiting:
             self._hand_out(self._waiting.popleft())
 

@@ -49,11 +49,10 @@ class Order:
 
 
 class Planner:
-    """Makes the orders of one lane, of up to ``most`` entries each."""
+    """Makes the orders of one lane."""
 
-    def __init__(self, lane: str, routes: Sequence[Route], *, most: int) -> None:
+    def __init__(self, lane: str, routes: Sequence[Route]) -> None:
         self._lane = lane
-        self._most = most
         self._tasks = tasks_of(lane, routes)
         self._names = {type_: task.name for type_, task in self._tasks.items()}  # asked of each entry: Celery is slow
         self._routed = {route.type for route in routes}
@@ -68,12 +67,15 @@ class Planner:
             return True
         return entry.type not in self._routed and not is_known(entry.type)
 
-    def orders_for_news(self, consumer: str, entries: Sequence[Entry]) -> list[Order]:
-        """Few orders a task: read in one go, the entries of a batch are all those of its types between two ids."""
+    def orders_for_news(self, consumer: str, entries: Sequence[Entry], *, most: int) -> list[Order]:
+        """Few orders a task, of up to ``most`` entries each.
+
+        Read in one go, the entries of a batch are all those of its types between two ids.
+        """
         return [
             Order(task, self._batch(consumer, task, part, enclosed=_enclosed(task, part)))
             for task, group in self._by_task(entries)
-            for part in (group[at : at + self._most] for at in range(0, len(group), self._most))
+            for part in (group[at : at + most] for at in range(0, len(group), most))
         ]
 
     def orders_for_suspects(self, consumer: str, entries: Sequence[Entry]) -> list[Order]:
@@ -96,7 +98,7 @@ class Planner:
 
 
 def _enclosed(task: Any, entries: Sequence[Entry]) -> tuple[Enclosed, ...]:
-    """Never for a task whose calls leave Redis: it asks for its entries, to hear whether they are still its own."""
+    """Never for a task whose calls leave Redis: it asks for its entries, and hears if its consumer was found dead."""
     if task.work.one_by_one or len(entries) > MOST_ENCLOSED or sum(entry.size for entry in entries) > ENCLOSED_BYTES:
         return ()
     return tuple(entry.enclosed() for entry in entries)

@@ -37,6 +37,7 @@ MALFORMED: dict[str, dict[str, bytes]] = {
     "5 MB with its type": {"type": b"user.created", "event": text(1, data={"note": "x" * 5_000_000})},
     "not UTF-8": {"event": b'{"id": "\xff\xfe", "type": "user.created", "data": {}}'},
     "not even JSON of bytes": {"event": b"\x80\x04\x95\x00\xff"},
+    "type is empty": {"type": b"", "event": text(1, type=...)},
     "type not UTF-8": {"type": b"\xff\xfe", "event": b"\xff\xfe"},
     "nested 100,000 deep": {"event": b"[" * 100_000 + b"]" * 100_000},
     "data nested 100,000 deep": {"type": b"user.created", "event": b'{"id":"a","type":"user.created","data":{"a":'
@@ -51,6 +52,8 @@ HARMLESS: dict[str, dict[str, bytes]] = {
     "no timestamp, channel, source": {"event": text(103, timestamp=..., channel=..., source=...)},
     "attempts is nonsense": {"event": text(104), "attempts": b"many"},
     "origin is nonsense": {"event": text(105), "origin": b"long ago"},
+    "type is empty, the JSON tells one of ours": {"type": b"", "event": text(107)},
+    "type is empty, the JSON tells another's": {"type": b"", "event": text(1, type="notification.sent")},
 }
 
 
@@ -61,7 +64,7 @@ def test_bad_events_die_with_a_reason_and_good_ones_live(ours: Clients, worker: 
         expected.add(next(good))
         ours.redis.xadd("connectbot:events", {"event": text(max(expected))})
         ours.redis.xadd("connectbot:events", fields)
-    expected |= {101, 102, 103, 104, 105, 106}
+    expected |= {101, 102, 103, 104, 105, 106, 107}
     ours.redis.xadd("connectbot:events", {"event": text(1, type="coffee.spilled")})
     ours.redis.xadd("connectbot:events", {"event": text(1, type="user.action.waved")})
     ours.redis.xadd("connectbot:events", {"event": text(1), "type": "user.created", "lane": "Default"})

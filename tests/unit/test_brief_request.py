@@ -49,7 +49,7 @@ def test_neither_events_nor_inspection_tell_more() -> None:
 
 def test_entries_that_travel_with_their_order_are_not_shown() -> None:
     entry = Entry("1-0", {b"type": b"user.created", b"event": NAME.encode()})
-    (order,) = Planner("default", ROUTES, most=100).orders_for_news("a", [entry])
+    (order,) = Planner("default", ROUTES).orders_for_news("a", [entry], most=100)
     sent: list[Message] = []
     celery = SimpleNamespace(app=app, call_soon=lambda _, message: sent.append(message))
     OwnPool(celery).send("t-1", order.task, order.batch, time_limit_seconds=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import product
 
 import msgspec
 import pytest
@@ -12,13 +13,13 @@ from hypothesis import strategies as st
 
 from connectbot.entries import Batch, Entry
 from worker.planning import ENCLOSED_BYTES, Planner
-from worker.routing import ROUTES
+from worker.routing import LANES, ROUTES
 
 fields = st.dictionaries(st.binary(max_size=20), st.binary(max_size=60), max_size=5)
 
 
 def order(*entries: Entry, lane: str = "default") -> Batch:
-    (made,) = Planner(lane, ROUTES, most=100).orders_for_news("a", entries)
+    (made,) = Planner(lane, ROUTES).orders_for_news("a", entries, most=100)
     return msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(made.batch))), Batch)
 
 
@@ -54,7 +55,7 @@ def test_suspects_that_are_alone_go_out_many_at_once_but_not_where_each_may_take
     lane: str, type_: bytes, weight: float
 ) -> None:
     suspects = [Entry(f"{number}-0", {b"type": type_}, 3) for number in range(1, 6)]
-    orders = Planner(lane, ROUTES, most=100).orders_for_suspects("a", suspects)
+    orders = Planner(lane, ROUTES).orders_for_suspects("a", suspects)
     assert [one.batch.count for one in orders] == [1] * 5
     assert {one.weight for one in orders} == {weight}
 
@@ -62,10 +63,38 @@ def test_suspects_that_are_alone_go_out_many_at_once_but_not_where_each_may_take
 def test_more_than_a_batch_that_was_read_at_once_is_handed_out_in_several() -> None:
     entries = [entry(number, {}, b"matching.request" if number % 2 else b"user.created") for number in range(1, 31)]
     ours = entries[::2]
-    orders = Planner("java", ROUTES, most=6).orders_for_news("a", ours)
+    orders = Planner("java", ROUTES).orders_for_news("a", ours, most=6)
     parts = [order.batch.picked_from(between(order.batch, entries)) for order in orders]
     assert [len(part) for part in parts] == [order.batch.count for order in orders] == [6, 6, 3]
     assert [one for part in parts for one in part] == ours
+
+
+TYPES = (b"user.created", b"matching.request", b"notification.sent", b"")
+EVERY_KIND = [
+    Entry(f"{number}-0", {name: value for name, value in fields if value is not None})
+    for number, fields in enumerate(
+        product(
+            [(b"type", type_) for type_ in (*TYPES, b"\xff", None)],
+            [(b"event", b'{"type": "%b"}' % type_) for type_ in TYPES] + [(b"event", b"no JSON")],
+            [(b"lane", lane) for lane in (b"", b"default", b"java", b"\xff", None)],
+        ),
+        1,
+    )
+]
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_whatever_an_entry_says_it_goes_into_one_order_or_none(lane: str) -> None:
+    planner = Planner(lane, ROUTES)
+    ours = planner.ours(EVERY_KIND)
+    for orders in (
+        planner.orders_for_news("a", ours, most=100),
+        planner.orders_for_news("a", ours, most=3),
+        *(planner.orders_for_news("a", planner.ours([one]), most=1) for one in ours),
+    ):
+        parts = [order.batch.picked_from(between(order.batch, EVERY_KIND)) for order in orders]
+        assert [len(part) for part in parts] == [order.batch.count for order in orders]
+    assert sum(order.batch.count for order in planner.orders_for_suspects("a", ours)) == len(ours) > 20
 
 
 def between(batch: Batch, entries: list[Entry]) -> list[Entry]:
