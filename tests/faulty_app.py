@@ -1,8 +1,8 @@
 """The worker's own app with consumers that die or hang, and a loop of Celery's that is blocked or breaks, on demand.
 
 A file that is named by CONNECTBOT_TEST_FAULT asks for it; it holds some of ``die LANE``, ``hang LANE``, ``block``,
-``break``, ``lose`` and ``kill``, a line each. The last two wait until half of what `tell_much` tells was read; then,
-once, the broker is lost, with ``kill`` together with the process.
+``break``, ``lose``, ``kill`` and ``outage``, a line each. The last three wait until half of what `tell_much` tells was
+read; then, once, the broker is lost, with ``kill`` together with the process; with ``outage`` it is when Redis is gone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from array import array
+from contextlib import suppress
 from fcntl import ioctl
 from inspect import isgenerator
 from pathlib import Path
@@ -18,6 +19,7 @@ from pickle import UnpicklingError
 from termios import FIONREAD
 from typing import Any
 
+import redis
 from billiard import active_children
 from billiard.connection import Connection
 from celery import bootsteps
@@ -57,6 +59,7 @@ def _break() -> None:
 
 NUMBERS = "\0\0\0\4" * 250_000
 """Who reads it from a wrong place on takes a part for the length of something, and what follows is no pickle."""
+LOSSES = ("lose", "kill", "outage")
 _send = Connection._send
 
 
@@ -78,7 +81,7 @@ def tell_much() -> None:
 def _send_by_half(pipe: Connection, message: memoryview) -> None:
     if (begin := bytes(message[:50_000]).find(NUMBERS.encode()[:1000])) > 0:
         _send(pipe, message[: begin + 10_000])
-        while _asked("lose") or _asked("kill"):
+        while any(map(_asked, LOSSES)):
             time.sleep(0.05)
         message = message[begin + 10_000 :]
     _send(pipe, message)
@@ -86,8 +89,8 @@ def _send_by_half(pipe: Connection, message: memoryview) -> None:
 
 def _lose_the_broker() -> None:
     """When a first half was read, and the rest stands in the pipe."""
-    is_to_kill = _asked("kill")
-    if not is_to_kill and not _asked("lose"):
+    loss = next(filter(_asked, LOSSES), None)
+    if not loss:
         return
     half_read = [fd for fd, (callback, _) in get_event_loop().readers.items() if isgenerator(callback)]
     if half_read:
@@ -95,10 +98,14 @@ def _lose_the_broker() -> None:
         available = array("i", [0])
         while available[0] < 10_000:
             ioctl(half_read[0], FIONREAD, available)
-        if is_to_kill:
+        if loss == "kill":
             for process in active_children():
                 os.kill(process.pid, signal.SIGKILL)
                 process.join()
+        if loss == "outage":
+            with suppress(redis.ConnectionError), redis.Redis.from_url(app.conf.redbeat_redis_url) as client:
+                while client.ping():
+                    time.sleep(0.05)
         raise ConnectionError("the broker is lost")
 
 
