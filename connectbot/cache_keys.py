@@ -23,6 +23,10 @@ class CacheKeys:
 
 MENU_PREFIX = "menu:user:"
 TEMP_PREFIX = "temp:"
+SESSIONS = "sessions"
+"""The namespace of sessions' temporary data (contract v21)."""
+MATCHING_RESULTS, JAVA_RESULTS = "matching_results", "java_results"
+"""The namespaces of what the Java service has answered."""
 
 
 def menu_key(user_id: int, menu_type: str) -> str:
@@ -33,6 +37,11 @@ def menu_key(user_id: int, menu_type: str) -> str:
 def temp_key(namespace: str, key: str) -> str:
     """Cache key of one piece of temporary data (contract v21). A string; lives as long as its writer said."""
     return f"{TEMP_PREFIX}{namespace}:{key}"
+
+
+def told_temp_key(namespace: str, key: str) -> str:
+    """`temp_key` as a log may tell it: who knows the key of a session may be let in by it."""
+    return temp_key(namespace, "…" if namespace == SESSIONS else key)
 
 
 def user_namespace(user_id: int) -> str:

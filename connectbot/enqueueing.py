@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from connectbot.events import JAVA_TASKS, ConnectBotEvents, new_event
-from connectbot.integration.site import default_settings, generation
+from connectbot.integration.site import default_site, generation
 from connectbot.publisher import EventPublisher
 from connectbot.redis_client import connect
 from connectbot.settings import Settings
@@ -47,7 +47,7 @@ def enqueue(task: str | NamedTask, /, *args: Any, **kwargs: Any) -> str:
 @lru_cache(maxsize=1)
 def _opened(_generation: tuple[int, int]) -> tuple[Settings, EventPublisher]:
     """What this process publishes with: a child never uses its parent's connections."""
-    settings = default_settings()
+    settings = default_site.settings()
     tracer = Tracer(settings.keys, settings.trace_share)
     return settings, EventPublisher(
         connect(settings.redis_url),

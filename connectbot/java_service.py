@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 from urllib.parse import urlencode
 
 import msgspec
@@ -69,6 +69,18 @@ class Health:
         return self.well
 
 
+class _Discreet(logging.Filter):
+    """At DEBUG, urllib3 tells the address of each call: the query of ours may name an interest of an employee."""
+
+    hosts: ClassVar[set[object]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.DEBUG or self.hosts.isdisjoint(record.args or ())
+
+
+_discreet = _Discreet()
+
+
 class JavaService:
     """The matching service at one address.
 
@@ -97,8 +109,8 @@ class JavaService:
         self._pool = self._http.connection_from_url(self._url)
         self._pool.ConnectionCls = CONNECTIONS[self._pool.scheme]
         self._path = parse_url(self._url).path or ""
-        # At DEBUG, urllib3 would log the address of each call, whose query may name an interest of an employee.
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
+        _discreet.hosts.add(self._pool.host)
+        logging.getLogger("urllib3.connectionpool").addFilter(_discreet)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> JavaService:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -219,17 +221,18 @@ class Settings:
     def load(cls) -> Settings:
         """Read every setting from the process's environment, else from a ``.env`` file (python-decouple).
 
-        The file is the one of the current directory or of the nearest one above it.
+        The file is the one of the current directory or of the nearest one above it; in a Django site, first, that of
+        the folder of its settings or of the nearest one above it, where the site's own ``config`` finds it, too.
 
         Raises `SettingsError` naming the variable when a value cannot be used.
         """
-        config = AutoConfig(search_path=str(Path.cwd()))
+        config = _config()
         return cls(**{field.name: _read(config, field) for field in dataclasses.fields(cls)})
 
     @staticmethod
     def is_set(variable: str) -> bool:
         """Whether a variable has a value of its own, in the environment or the ``.env`` file."""
-        return bool(AutoConfig(search_path=str(Path.cwd()))(variable, default=""))
+        return bool(_config()(variable, default=""))
 
     @property
     def broker_url(self) -> str:
@@ -258,6 +261,13 @@ class Settings:
     def cache_keys(self) -> CacheKeys:
         """The names of the keys inside Django's cache."""
         return CacheKeys(self.cache_key_prefix, self.cache_version)
+
+
+def _config() -> AutoConfig:
+    site = sys.modules.get(os.environ.get("DJANGO_SETTINGS_MODULE", ""))
+    folder = Path(getattr(site, "__file__", None) or "").resolve().parent
+    is_there = any((one / name).is_file() for one in (folder, *folder.parents) for name in AutoConfig.SUPPORTED)
+    return AutoConfig(search_path=str(folder if site and is_there else Path.cwd()))
 
 
 def _read(config: Callable[[str], str], field: dataclasses.Field[Any]) -> Any:

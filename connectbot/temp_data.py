@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from connectbot import events, json_text, safe_pickle, scan
 from connectbot.cache import Cache
-from connectbot.cache_keys import TEMP_PREFIX, CacheKeys, temp_key, user_namespace
+from connectbot.cache_keys import TEMP_PREFIX, CacheKeys, temp_key, told_temp_key, user_namespace
 from connectbot.errors import UnreadableValue
 from connectbot.events import ConnectBotEvents, Event
 from connectbot.keys import Keys
@@ -267,7 +267,7 @@ def decode(namespace: str, key: str, text: object) -> object:
     try:
         return _data_in(json_text.loads(text))
     except UnreadableValue as error:
-        raise UnreadableValue(f"the temporary data {temp_key(namespace, key)} cannot be used: {error}") from None
+        raise UnreadableValue(f"the temporary data {told_temp_key(namespace, key)} cannot be used: {error}") from None
 
 
 def _data_in(record: object) -> object:

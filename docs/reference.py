@@ -59,7 +59,8 @@ def settings_page() -> str:
     rows = [(f"`{f.metadata['variable']}`", f.metadata["meaning"]) for f in dataclasses.fields(Settings)]
     return _page(
         "Settings",
-        "From the environment, or from a `.env` file in the current directory or the nearest one above it; the "
+        "From the environment, or from a `.env` file in the current directory or the nearest one above it (in a Django "
+        "site, first in the folder of its settings module, where its own `config` looks); the "
         "environment wins.",
         _table(("variable", "meaning"), rows),
     )

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from celery import shared_task
 
+from connectbot.cache_keys import JAVA_RESULTS
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.events import ConnectBotEvents, derived_id, new_event, read_data
 from tasks.base import Received, event_task
 from tasks.java_call import ask, traceparent_of
 from tasks.process import clients
-
-RESULTS_NAMESPACE: Final = "java_results"
 
 
 class _ForwardData(msgspec.Struct):
@@ -56,5 +55,5 @@ def forward_job(ours: Clients, received: Sequence[Received]) -> Effects:
         lambda: ours.java.forward(job.operation, job.payload, idempotency_key=key, traceparent=traceparent_of(one)),
     )
     effects = Effects()
-    effects.add(*ours.temp_data.storing(RESULTS_NAMESPACE, key, answered, now=time.time()))
+    effects.add(*ours.temp_data.storing(JAVA_RESULTS, key, answered, now=time.time()))
     return effects

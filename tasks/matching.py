@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from celery import shared_task
 
+from connectbot.cache_keys import MATCHING_RESULTS
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.errors import Later, MalformedEvent
@@ -23,7 +24,6 @@ from tasks.matching_deadline import deadline_of, known_deadline_of
 from tasks.process import clients
 
 SERVICE: Final = "matching"
-RESULTS_NAMESPACE: Final = "matching_results"
 SHORTEST_TWIN_DELAY_SECONDS: Final = 0.2
 LONGEST_TWIN_DELAY_SECONDS: Final = 5.0
 """How long a request waits, each time half its age, for another one for the same people that is in flight."""
@@ -145,7 +145,7 @@ def _too_late(ours: Clients, one: Received, request: MatchingRequest) -> Effects
 def _answered_by_twin(ours: Clients, one: Received, request: MatchingRequest, claimed: Claimed) -> Effects:
     """Another request for the same people was, or is, in flight: its answer is ours; its people know it already."""
     key = ours.claims.result_key(claimed.twin) if claimed.claim is Claim.ANSWERED else None
-    found = ours.temp_data.get(RESULTS_NAMESPACE, key) if key else None
+    found = ours.temp_data.get(MATCHING_RESULTS, key) if key else None
     if not isinstance(found, dict):
         raise Later("same_people_in_flight", delay_seconds=_twin_delay_seconds(one), counted=False)
     data = {**found, "request_id": request.request_id, "same_as": key}
@@ -174,7 +174,7 @@ def _answers(ours: Clients, one: Received, data: dict[str, Any], *, twin: bool) 
     """
     request_id, now = data["request_id"], time.time()
     commands = [
-        *ours.temp_data.storing(RESULTS_NAMESPACE, request_id, data, ttl_seconds=LIFETIME_SECONDS, now=now),
+        *ours.temp_data.storing(MATCHING_RESULTS, request_id, data, ttl_seconds=LIFETIME_SECONDS, now=now),
         *ours.claims.answering(_wish(one), request_id, now=now, twin=twin),
     ]
     if not twin or one.event.data.get("request_id"):

@@ -80,7 +80,8 @@ class Listener:
 
     def _hear(self, *arguments: Any, **more: Any) -> logging.LogRecord:
         record = self._make(*arguments, **more)
-        if markers := found_in(self._format(record).encode("utf-8", "replace")):
+        markers = found_in(self._format(record).encode("utf-8", "replace"))
+        if markers and logging.getLogger(record.name).filter(record):
             self.heard.append(f"{record.pathname}:{record.lineno}: {', '.join(markers)}")
         return record
 

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from connectbot.cache_keys import user_namespace
+from connectbot.cache_keys import MATCHING_RESULTS, user_namespace
 from connectbot.clients import Clients
 from connectbot.events import ConnectBotEvents, Event, decode, new_event
-from tasks.matching import RESULTS_NAMESPACE, SERVICE
+from tasks.matching import SERVICE
 from worker.stack import Stack
 
 USERS: Final = range(1, 201)
@@ -108,7 +108,7 @@ class Scenario:
 
     def _pairs(self) -> Line:
         """pairs from the matching service"""
-        result = self.clients.temp_data.get(RESULTS_NAMESPACE, REQUEST_ID)
+        result = self.clients.temp_data.get(MATCHING_RESULTS, REQUEST_ID)
         pairs = result["pairs"] if isinstance(result, dict) else []
         told = [
             event

@@ -10,7 +10,7 @@ import msgspec
 from connectbot.errors import MalformedEvent
 from connectbot.events import ConnectBotEvents, Event, UserId
 from connectbot.integration.component import Component
-from connectbot.integration.site import default_settings
+from connectbot.integration.site import default_site
 from connectbot.keys import Keys
 from connectbot.publisher import as_data, global_event, microservice_event, user_event
 from connectbot.settings import Settings
@@ -54,7 +54,7 @@ class EventSubscriber(Subscriber):
     """Hears events on v21's channels; see `Subscriber`. ``settings`` are those of the process unless given."""
 
     def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings or default_settings())
+        super().__init__(settings or default_site.settings())
 
 
 def publish_user_created(user_id: int, user_data: Mapping[str, Any] | None = None) -> bool:

@@ -6,7 +6,11 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from typing import Any, Final, ParamSpec, TypeVar, cast
+from uuid import UUID
 
 import msgspec
 
@@ -128,10 +132,24 @@ def cache_result(timeout: float = RESULT_SECONDS, key_prefix: str = "") -> Calla
 def _key_of(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str | None:
     """The cache key of one call; None when the arguments are not plain data, so that no other call is meant by it."""
     try:
-        told = msgspec.msgpack.encode((args, sorted(kwargs.items())))
+        told = msgspec.msgpack.encode([_told(args), _told(kwargs)])
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
     return result_key(name, hashlib.blake2b(told, digest_size=16).hexdigest())
+
+
+def _told(value: object) -> object:
+    """A value so that no other one looks like it. Raises TypeError when it is no plain data."""
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str, bytes):
+        return value
+    if isinstance(value, Mapping):
+        return [str(kind), sorted((key, _told(one)) for key, one in value.items())]
+    if isinstance(value, (list, tuple)):
+        return [str(kind), *map(_told, value)]
+    if isinstance(value, Enum) or kind in (datetime, date, time, timedelta, Decimal, UUID):
+        return [str(kind), repr(value)]
+    raise TypeError(f"{kind} is no plain data")
 
 
 def _cached(key: str | None) -> object:

@@ -217,6 +217,10 @@ class SiteSource:
                 self._site = Site(self._load())
             return self._site
 
+    def settings(self) -> Settings:
+        """The settings with which the next site is opened."""
+        return self._load()
+
     def finish(self) -> None:
         """At the end of the process: let what waits in the spool be sent, if that is a matter of moments."""
         if self._site is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from connectbot.cache_keys import temp_key, user_namespace
+from connectbot.cache_keys import SESSIONS, temp_key, told_temp_key, user_namespace
 from connectbot.integration.arguments import as_seconds, writing
 from connectbot.integration.component import Component
 from connectbot.integration.site import Site
@@ -29,7 +29,6 @@ MATCHING_REQUEST_SECONDS: Final = 1800
 ACTIVITY_DRAFT_SECONDS: Final = 3600
 QUICK_SECONDS: Final = 300
 
-_SESSIONS: Final = "sessions"
 _MATCHING_REQUESTS: Final = "matching_requests"
 _ACTIVITY_DRAFTS: Final = "activity_drafts"
 _CONVERSATION: Final = "conversation_state"
@@ -157,22 +156,22 @@ class SessionDataManager(TempDataManager):
     @classmethod
     def store_session_data(cls, session_id: str, data: object, timeout: float = SESSION_SECONDS) -> bool:
         """Keep the data of a session."""
-        return cls.store_temp_data(session_id, data, timeout, _SESSIONS)
+        return cls.store_temp_data(session_id, data, timeout, SESSIONS)
 
     @classmethod
     def get_session_data(cls, session_id: str, default: Any = None) -> Any:
         """The data of a session."""
-        return cls.get_temp_data(session_id, default, _SESSIONS)
+        return cls.get_temp_data(session_id, default, SESSIONS)
 
     @classmethod
     def delete_session_data(cls, session_id: str) -> bool:
         """Forget a session."""
-        return cls.delete_temp_data(session_id, _SESSIONS)
+        return cls.delete_temp_data(session_id, SESSIONS)
 
     @classmethod
     def extend_session(cls, session_id: str, timeout: float = SESSION_SECONDS) -> bool:
         """Let a session live ``timeout`` seconds from now. Answers whether there is one."""
-        return cls.extend_timeout(session_id, timeout, _SESSIONS)
+        return cls.extend_timeout(session_id, timeout, SESSIONS)
 
 
 class ActivityTempDataManager(TempDataManager):
@@ -233,7 +232,7 @@ def _draft(user_id: int) -> str:
 
 
 def _named(namespace: str, key: str) -> str:
-    return f"the temporary data {temp_key(namespace, key)}"
+    return f"the temporary data {told_temp_key(namespace, key)}"
 
 
 def _ref(site: Site, namespace: str, key: str) -> str:

@@ -21,16 +21,15 @@ from typing import Any, Final
 import msgspec
 
 from connectbot.asynchronous import awaitable
+from connectbot.cache_keys import MATCHING_RESULTS
 from connectbot.clients import Clients
 from connectbot.errors import MatchingFailed, MatchingUnanswered, RedisUnavailable, UnreadableValue
 from connectbot.events import ConnectBotEvents, derived_id, new_event
-from connectbot.integration.site import default_settings, generation
+from connectbot.integration.site import default_site, generation
 from connectbot.listener import Listener
 from connectbot.matching.contract import Employee, MatchingResult, Pair
 
 SERVICE: Final = "matching"
-RESULTS_NAMESPACE: Final = "matching_results"
-"""Where tasks/matching.py keeps results (contract v21)."""
 
 LISTEN_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 0.5
@@ -169,7 +168,7 @@ class MatchingCaller:
             raise RedisUnavailable("nobody could listen for the answer: the matching request was not published")
 
     def _stored(self, request_id: str) -> MatchingResult | None:
-        found = self._clients.temp_data.get(RESULTS_NAMESPACE, request_id)
+        found = self._clients.temp_data.get(MATCHING_RESULTS, request_id)
         return _result(msgspec.convert({**found, "request_id": request_id}, _Told)) if isinstance(found, dict) else None
 
     def _run(self) -> None:
@@ -257,7 +256,7 @@ _locks: dict[int, threading.Lock] = {}
 @lru_cache(maxsize=1)
 def _caller(opened_in: tuple[int, int]) -> MatchingCaller:
     """The one of this process: a forked child listens anew, and so does a process whose settings were changed."""
-    return MatchingCaller(Clients.open(default_settings()), lambda: opened_in == generation())
+    return MatchingCaller(Clients.open(default_site.settings()), lambda: opened_in == generation())
 
 
 def _question(

@@ -90,22 +90,25 @@ class Outage:
         """Redis is away, or away in another way, as somebody has just seen."""
         with self._lock:
             now = self._now
-            if now is None or now.refuses_writes != error.refuses_writes:
+            is_news = now is None or now.refuses_writes != error.refuses_writes
+            if is_news:
                 if now is None:
                     self._began = time.monotonic()
                 began_at = time.time() if now is None else now.began_at
                 self._now = Absence(str(error), began_at, refuses_writes=error.refuses_writes)
-                what = "writing to Redis until it takes that" if error.refuses_writes else "Redis until it is back"
-                _logger.warning("going on without %s: %s", what, error)
         self.look_after()
+        if is_news:  # told without the lock: a handler of the log may come back to here
+            what = "writing to Redis until it takes that" if error.refuses_writes else "Redis until it is back"
+            _logger.warning("going on without %s: %s", what, error)
 
     def end(self) -> None:
         """Redis is back, as somebody has just seen."""
         with self._lock:
-            if self._now is not None:
-                seconds = time.monotonic() - self._began
-                self._last, self._now = replace(self._now, seconds=seconds), None
-                _logger.info("Redis is back after %.1f s", seconds)
+            if (now := self._now) is None:
+                return
+            seconds = time.monotonic() - self._began
+            self._last, self._now = replace(now, seconds=seconds), None
+        _logger.info("Redis is back after %.1f s", seconds)
 
     def look_after(self) -> None:
         """See to it that a thread looks after Redis, and after what waits for it, until both are well."""

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -62,9 +63,11 @@ class Spool:
         self._path = path
         self._room = room
         self._lock = threading.Lock()
-        with self._translated():
-            self._file = _open(path)
-            self.id = self._identify()
+        self._file: sqlite3.Connection | None = None
+        self._is_closed = False
+        with self._using() as file:
+            self.id = _identify(file)
+        _spools.add(self)
 
     def append(self, parcel: Parcel, *, now: float, ref: str | None = None) -> None:
         """Keep a parcel, after all the others. ``ref`` names what it is about, for `latest`."""
@@ -125,22 +128,32 @@ class Spool:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._file.close()
+            self._is_closed = True
+            self._close_file()
+
+    def before_fork(self) -> None:
+        """Close the file until the process has forked: SQLite would count on locks that a child does not inherit."""
+        self._lock.acquire()
+        self._close_file()
+
+    def after_fork(self) -> None:
+        """Go on, in the parent and in the child; whoever needs the file opens it."""
+        self._lock.release()
 
     # --- inside ---------------------------------------------------------------------------------------
 
-    def _identify(self) -> str:
-        with self._file:
-            self._file.execute("BEGIN IMMEDIATE")
-            row = self._file.execute("SELECT id FROM self").fetchone()
-            if row is None:
-                row = (uuid.uuid4().hex,)
-                self._file.execute("INSERT INTO self (id) VALUES (?)", row)
-        return str(row[0])
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._translated():
+            if self._is_closed:
+                raise sqlite3.ProgrammingError("it is closed")
+            if self._file is None:
+                self._file = _open(self._path)
             yield self._file
 
     @contextmanager
@@ -149,6 +162,17 @@ class Spool:
             yield
         except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
             raise SpoolUnusable(f"the spool {self._path} cannot be used: {error}; correct CONNECTBOT_SPOOL") from error
+
+
+def _identify(file: sqlite3.Connection) -> str:
+    """The name of the spool itself, given to it by who opens it first."""
+    with file:
+        file.execute("BEGIN IMMEDIATE")
+        row = file.execute("SELECT id FROM self").fetchone()
+        if row is None:
+            row = (uuid.uuid4().hex,)
+            file.execute("INSERT INTO self (id) VALUES (?)", row)
+    return str(row[0])
 
 
 def _open(path: str) -> sqlite3.Connection:
@@ -187,3 +211,22 @@ def _plain(word: object) -> str:
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _decoder = msgspec.msgpack.Decoder(Parcel)
+
+
+# --- forks ----------------------------------------------------------------------------------------------
+
+
+def _before_fork() -> None:
+    _forking.extend(_spools)
+    for spool in _forking:
+        spool.before_fork()
+
+
+def _after_fork() -> None:
+    while _forking:
+        _forking.pop().after_fork()
+
+
+_spools: weakref.WeakSet[Spool] = weakref.WeakSet()
+_forking: list[Spool] = []
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -25,6 +25,7 @@ from connectbot.embedded import EmbeddedRedis
 from connectbot.entries import Batch
 from connectbot.errors import EmbeddedRedisError
 from connectbot.events import Event, decode, new_event
+from connectbot.integration.site import default_settings, default_site
 from connectbot.redis_server import find_server
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
@@ -132,14 +133,23 @@ def connectbot_matching_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mat
 def connectbot_clients(
     connectbot_redis: EmbeddedRedis, connectbot_matching_service: MatchingService, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Clients]:
-    """Clients of that Redis and that service, with your settings otherwise; the tasks of this process use them, too."""
+    """Clients of that Redis and that service, with your settings otherwise: what this process opens uses them, too."""
     monkeypatch.setenv("REDIS_URL", connectbot_redis.url)
     monkeypatch.setenv("CELERY_BROKER_URL", "")
-    clients = Clients.open(Settings.load())
-    # Otherwise a process opens these once, and keeps them.
+    settings = replace(
+        default_settings(),
+        redis_url=connectbot_redis.url,
+        celery_broker_url="",
+        java_service_url=connectbot_matching_service.url,
+        spool="",
+    )
+    clients = Clients.open(settings)
+    # A process opens these once, and keeps them.
     monkeypatch.setattr("tasks.process._open", lambda _pid: clients)
-    monkeypatch.setattr("connectbot.enqueueing._opened", lambda _pid: (clients.settings, clients.publisher))
+    monkeypatch.setattr(default_site, "_load", lambda: settings)
+    default_site.close()
     yield clients
+    default_site.close()
     clients.redis.close()
     clients.java.close()
 

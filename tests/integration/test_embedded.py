@@ -202,3 +202,34 @@ def test_without_any_server_the_fixtures_say_no_more_than_that(tmp_path: Path) -
     done = subprocess.run(command, cwd=tmp_path, env=nowhere, capture_output=True, text=True, timeout=60)
     assert redis_server.REMEDY in done.stdout
     assert "def find_server" not in done.stdout
+
+
+FACADE = """
+from connectbot import enqueue
+from connectbot.integration import redis_integration
+
+def test_before():
+    assert not redis_integration.events.publish_user_event(7, "user.login", {})
+
+def test_with_the_fixture(connectbot_inline):
+    assert redis_integration.events.publish_user_event(7, "user.login", {})
+    enqueue("menus.rebuild", [7])
+    assert connectbot_inline.clients.redis.xlen(connectbot_inline.clients.settings.keys.events) == 2
+
+def test_after():
+    assert not redis_integration.events.publish_user_event(7, "user.login", {})
+"""
+
+
+def test_the_fixtures_are_for_the_facade_too_whoever_has_used_it_before(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["connectbot.testing.fixtures"]\n')
+    (tmp_path / "test_own.py").write_text(FACADE)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "REDIS_URL": "redis://127.0.0.1:1/0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout

@@ -535,6 +535,7 @@ def test_no_token_and_nothing_about_an_employee_is_logged_or_told(
     service: MatchingService, clients: Clients, caplog: pytest.LogCaptureFixture, switches: dict[str, Any]
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "urllib3.connectionpool")  # whatever a site has set
     service.switch(**switches)
     private = Employee(
         id=1, department="MARKER DEPARTMENT", interests=("MARKER INTEREST",), preferences={"a": "MARKER PREFERENCE"}
@@ -548,3 +549,18 @@ def test_no_token_and_nothing_about_an_employee_is_logged_or_told(
     told = "\n".join([caplog.text, *errors, repr(request)])
     assert [marker for marker in MARKERS if marker in told] == []
     assert "r-1" in told
+
+
+def test_an_interest_in_an_address_is_not_logged_and_the_lines_of_others_stay(
+    service: MatchingService, clients: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    http = logging.getLogger("urllib3.connectionpool")
+    caplog.set_level(logging.DEBUG, http.name)
+    people = [{"id": id_, "interests": ["MARKER INTEREST"]} for id_ in (1, 2)]
+    payload = {"interest": "MARKER INTEREST", "employees": people}
+    clients(service.url).forward("coffee_interest", payload, idempotency_key="k-1")
+    http.debug('%s://%s:%s "%s %s"', "http", "example.com", 80, "GET", "/")
+    assert http.level == logging.DEBUG
+    assert [record.getMessage() for record in caplog.records if record.name == http.name] == [
+        'http://example.com:80 "GET /"'
+    ]

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from enum import IntEnum
 from fractions import Fraction
 from pathlib import Path
 from socket import SocketKind
@@ -512,6 +513,36 @@ def test_a_result_is_cached_for_its_arguments() -> None:
     assert len(calls) == 7
 
 
+class Grade(IntEnum):
+    JUNIOR = 1
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (NOON, NOON.astimezone(timezone(timedelta(hours=3)))),
+        (Decimal(1), "1"),
+        (NOON.date(), "2026-01-01"),
+        (Grade.JUNIOR, 1),
+        ([1], (1,)),
+        ({"a": [Decimal(1)]}, {"a": ["1"]}),
+    ],
+)
+def test_arguments_that_look_alike_are_told_apart(one: Any, other: Any) -> None:
+    calls = []
+
+    @v21.cache_result(timeout=60)
+    def kind(value: Any) -> str:
+        calls.append(value)
+        return repr(value)
+
+    assert [kind(one), kind(other), kind(one), kind(other)] == [repr(one), repr(other)] * 2
+    assert len(calls) == 2
+
+
 def test_two_functions_of_one_prefix_keep_their_own_results(client: RedisClient) -> None:
     @v21.cache_result(60, "employee")
     def profile(user_id: int) -> str:
@@ -561,6 +592,8 @@ def test_clearing_removes_what_is_ours_and_nothing_else(client: RedisClient, set
         b":2:menu:user:7:main": b"other version",
         b"other:1:menu:user:7:main": b"other prefix",
         b"celery": b"queue",
+        b":1:temp:matching_results:r-1": b"an answer of the Java service",
+        b":1:temp:java_results:j-1": b"another",
     }
     client.mset(others)
     assert redis_integration.clear_all_cache() is True

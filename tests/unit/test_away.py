@@ -224,3 +224,23 @@ def test_a_menu_is_remembered_for_a_while() -> None:
     menus = LocalMenus()
     menus.keep(7, "main", {}, ttl_seconds=-1)
     assert menus.get(7, "main") is None
+
+
+def test_a_handler_of_the_log_may_ask_redis_when_it_hears_that_it_is_away(server: Redis) -> None:
+    heard = []
+
+    class TellsTheBot(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(call(fail))
+
+    handler, logger = TellsTheBot(), logging.getLogger(module.__name__)
+    logger.addHandler(handler)
+    try:
+        server.error = RedisUnavailable("refused")
+        caller = threading.Thread(target=call, args=(fail,), daemon=True)
+        caller.start()
+        caller.join(20)
+        assert not caller.is_alive()
+        assert heard == [False], "it is away: nobody tries"
+    finally:
+        logger.removeHandler(handler)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 
 from connectbot.errors import SettingsError
 from connectbot.settings import Settings
+from tests.support import ROOT
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 VARIABLES = [field.metadata["variable"] for field in FIELDS.values()]
@@ -222,3 +226,27 @@ def _listed(example: str) -> list[tuple[str, str]]:
         if assignment := re.match(r"#([A-Z_]+)=", last):
             listed.append((assignment[1], " ".join(line.removeprefix("# ") for line in comments)))
     return listed
+
+
+def test_a_django_site_finds_the_env_file_of_its_settings_wherever_it_is_started(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / ".env").write_text("MENU_TTL_SECONDS=88\n")
+    (tmp_path / "site" / "project").mkdir(parents=True)
+    (tmp_path / "site" / ".env").write_text("MENU_TTL_SECONDS=77\n")
+    (tmp_path / "site" / "project" / "settings.py").write_text(
+        "from connectbot.settings import Settings\nTTL = Settings.load().menu_ttl_seconds\n"
+    )
+    code = "from django.conf import settings; from connectbot.settings import Settings; "
+    code += "print(settings.TTL, Settings.load().menu_ttl_seconds)"
+    for found in ("77 77", "88 88"):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path / "elsewhere",
+            env={
+                "PYTHONPATH": f"{ROOT}:{tmp_path / 'site'}", "DJANGO_SETTINGS_MODULE": "project.settings",
+                "PATH": os.environ["PATH"],
+            },
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert done.stdout.strip() == found
+        (tmp_path / "site" / ".env").unlink(missing_ok=True)

@@ -168,3 +168,51 @@ def test_a_power_cut_takes_back_no_number_that_was_delivered(path: Path, spool: 
     afterwards.append(parcel(2), now=0)
     assert afterwards.first(limit=10, most_bytes=10_000)[-1].number > delivered
     afterwards.close()
+
+
+FORKS_TWICE = """
+import os, sys
+from connectbot.offline.spool import Parcel, Spool
+spool = Spool(sys.argv[1], room=1000)
+def append(number):
+    spool.append(Parcel((("SET", "key", number),)), now=0)
+append(1)
+if os.fork():
+    os.wait()
+    append(2)
+    spool.close()
+else:
+    append(3)
+    if not os.fork():
+        append(4)
+        print("open", flush=True)
+        for line in sys.stdin:
+            append(int(line))
+            print(line, end="", flush=True)
+"""
+APPENDS_ONE = """
+import sys
+from connectbot.offline.spool import Parcel, Spool
+Spool(sys.argv[1], room=1000).append(Parcel((("SET", "key", int(sys.argv[2])),)), now=0)
+"""
+
+
+def test_a_process_that_forks_with_the_spool_open_loses_nothing(path: Path) -> None:
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", FORKS_TWICE, path], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert daemon.stdin
+    assert daemon.stdout
+    daemon.stdout.readline()
+    daemon.wait(30)  # who opened the spool is gone; its grandchild goes on
+    for number in (5, 7, 9):
+        subprocess.run([sys.executable, "-c", APPENDS_ONE, path, str(number)], cwd=ROOT, check=True, timeout=30)
+        print(number + 1, file=daemon.stdin, flush=True)
+        daemon.stdout.readline()
+    daemon.stdin.close()
+    daemon.stdout.read()  # until it has ended
+    daemon.stdout.close()
+    spool = Spool(str(path), room=1000)
+    numbers = [one.parcel.commands[0][2] for one in spool.first(limit=100, most_bytes=10_000)]
+    spool.close()
+    assert sorted(map(int, numbers)) == list(range(1, 11))
