@@ -16,6 +16,7 @@ from connectbot.errors import RedisUnavailable
 from connectbot.events import new_event
 from connectbot.settings import Settings
 from tests.support import Worker, wait_until
+from worker.appetite import AT_ONCE_BYTES
 from worker.consumer import LaneConsumer
 from worker.orders import End, open_orders
 from worker.routing import ROUTES
@@ -211,6 +212,22 @@ class LossyPool:
     def send(self, order_id: str, task: Any, batch: Batch, *, time_limit_seconds: float) -> None:
         self.lost.append(batch)
         self.order_ids.append(order_id)
+
+
+def test_large_events_that_follow_on_small_ones_are_worked_on_a_few_at_a_time(ours: Clients) -> None:
+    size = ours.settings.max_event_bytes // 2
+    publish_users(ours, 16 + 64 + 256)  # as many as are read when nothing is known of them, and then the most more
+    with ours.redis.pipeline(transaction=False) as pipe:
+        for _ in range(100):
+            pipe.xadd(ours.settings.keys.events, {"type": "user.created", "event": b"x" * size})
+        pipe.execute()
+    pool = LossyPool()
+    consumer = LaneConsumer(ours, lane="default", routes=ROUTES, pool=pool, worker="w", most_in_flight=100)
+    consumer.run()
+    wait_until(lambda: sum(batch.count for batch in pool.lost) == 436, deadline_seconds=30, what="an order for each")
+    consumer.stop()
+    assert [batch.count for batch in pool.lost[:3]] == [16, 64, 256]
+    assert max(batch.count * size for batch in pool.lost[3:]) <= AT_ONCE_BYTES
 
 
 def test_an_order_that_celery_has_lost_is_not_remembered_for_ever(ours: Clients) -> None:

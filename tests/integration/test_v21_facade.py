@@ -302,6 +302,14 @@ def test_sessions_activities_and_quick_data(cache: Cache) -> None:
     assert (cache.ttl("temp:sessions:s1") or 0) <= 99
     assert v21.SessionDataManager.delete_session_data("s1")
     assert v21.SessionDataManager.get_session_data("s1") is None
+
+
+def test_the_key_of_a_session_is_not_told(cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
+    cache.set("temp:sessions:lets-me-in", "no JSON", 60)
+    assert v21.SessionDataManager.get_session_data("lets-me-in") is None
+    assert not v21.SessionDataManager.store_session_data("lets-me-in", object())
+    assert caplog.text.count("temp:sessions:…") == 2
+    assert "lets-me-in" not in caplog.text + str(redis_integration.health_check())
     activities = v21.ActivityTempDataManager()
     assert activities.store_matching_request("r1", {"users": [1, 2]})
     assert activities.get_matching_request("r1") == {"users": [1, 2]}
