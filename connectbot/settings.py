@@ -265,9 +265,11 @@ class Settings:
 
 def _config() -> AutoConfig:
     site = sys.modules.get(os.environ.get("DJANGO_SETTINGS_MODULE", ""))
-    folder = Path(getattr(site, "__file__", None) or "").resolve().parent
-    is_there = any((one / name).is_file() for one in (folder, *folder.parents) for name in AutoConfig.SUPPORTED)
-    return AutoConfig(search_path=str(folder if site and is_there else Path.cwd()))
+    if file := getattr(site, "__file__", None):
+        above = Path(file).resolve().parents
+        if any((folder / name).is_file() for folder in above for name in AutoConfig.SUPPORTED):
+            return AutoConfig(search_path=str(above[0]))
+    return AutoConfig(search_path=str(Path.cwd()))
 
 
 def _read(config: Callable[[str], str], field: dataclasses.Field[Any]) -> Any:

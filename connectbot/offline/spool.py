@@ -65,9 +65,10 @@ class Spool:
         self._lock = threading.Lock()
         self._file: sqlite3.Connection | None = None
         self._is_closed = False
+        with _fork_lock:
+            _spools.add(self)
         with self._using() as file:
             self.id = _identify(file)
-        _spools.add(self)
 
     def append(self, parcel: Parcel, *, now: float, ref: str | None = None) -> None:
         """Keep a parcel, after all the others. ``ref`` names what it is about, for `latest`."""
@@ -217,6 +218,7 @@ _decoder = msgspec.msgpack.Decoder(Parcel)
 
 
 def _before_fork() -> None:
+    _fork_lock.acquire()  # two threads may fork at once
     _forking.extend(_spools)
     for spool in _forking:
         spool.before_fork()
@@ -225,8 +227,11 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     while _forking:
         _forking.pop().after_fork()
+    _fork_lock.release()
 
 
+_fork_lock = threading.Lock()
 _spools: weakref.WeakSet[Spool] = weakref.WeakSet()
 _forking: list[Spool] = []
+"""Those that are held while the process forks: none of them may be collected or made meanwhile."""
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
