@@ -194,7 +194,7 @@ def decode(text: bytes) -> Event:
 def reader(shape: type[E]) -> Callable[[bytes], E]:
     """What reads events as `decode` does, in ``shape``: `Event`, or a subclass of it that says what its ``data`` is.
 
-    What does not fit as it stands is read in full, and `Event.data_of` the shape has the last word.
+    What does not fit as it stands is read in full, and then the data of it as the shape's `Event.data_of` says.
     """
     decoder = msgspec.json.Decoder(shape)
 

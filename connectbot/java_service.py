@@ -72,10 +72,10 @@ class Health:
 class _Discreet(logging.Filter):
     """At DEBUG, urllib3 tells the address of each call: the query of ours may name an interest of an employee."""
 
-    hosts: ClassVar[set[object]] = set()
+    hosts: ClassVar[set[str]] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno > logging.DEBUG or self.hosts.isdisjoint(record.args or ())
+        return record.levelno > logging.DEBUG or self.hosts.isdisjoint(map(str, record.args or ()))
 
 
 _discreet = _Discreet()
