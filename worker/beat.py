@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from connectbot.redis_client import RedisClient, connect, translated_errors
+from connectbot.redis_client import RedisClient, translated_errors
 from connectbot.watching.processes import Process
+from connectbot.watching.servers import servers
 from tasks.process import clients
-from worker.health import ANSWER_SECONDS
 from worker.probes import Probes
 from worker.pulse import Pulse, pulses
 from worker.steady_beat import SteadyScheduler
@@ -22,8 +22,7 @@ class WatchedScheduler(SteadyScheduler):
     def setup_schedule(self) -> None:
         """The first thing that beat has its scheduler do; it waits for Redis, with the probes there already."""
         settings = clients().settings
-        client = connect(settings.redis_url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
-        standby = Standby(self, client, pulses.of(SCHEDULE_PART))
+        standby = Standby(self, servers(settings)[0].client(), pulses.of(SCHEDULE_PART))
         process = Process(role="beat", name=f"beat@{os.uname().nodename}", pid=os.getpid())
         self.probes = Probes(settings, process, look=standby.look)
         self.probes.run()

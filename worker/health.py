@@ -1,9 +1,10 @@
 """Whether this process is alive and ready: what ``/livez`` and ``/readyz`` answer.
 
-*Alive* means that all its parts move: it serves to restart a process that cannot help itself. A Redis that is away is
-no reason: a restart would help nobody, and a worker that is restarted over and over is late when Redis is back. So
-what stands still while Redis does not answer counts from Redis' return. *Ready* means that work is taken: Redis takes
-what is written to it, and every lane of the worker holds its lease.
+*Alive* means that all its parts move: it serves to restart a process that cannot help itself. A Redis that is away, or
+refuses what is written, is no reason: a restart would help nobody, and a worker that is restarted over and over is late
+when Redis is back. So what stands still while Redis does not serve counts from Redis' return. *Ready* means that work
+is taken: Redis, and the broker's where that is another, takes what is written to it, and every lane of the worker holds
+its lease.
 
 Redis is asked every two seconds by a thread of its own. So a check costs next to nothing, and is answered at once even
 while Redis hangs.
@@ -20,17 +21,15 @@ from typing import Final
 import redis
 
 from connectbot.errors import RedisUnavailable
-from connectbot.redis_client import connect, translated_errors
 from connectbot.settings import Settings
 from connectbot.watching.processes import NOTE_SECONDS, Process, Processes
+from connectbot.watching.servers import ANSWER_SECONDS, servers, try_to_write
 from worker.pulse import Pulses
 
 logger = logging.getLogger(__name__)
 
 STUCK_SECONDS: Final = 15.0
 """A part that has not moved for so long stands still. The slowest turn of any part, with every timeout, is shorter."""
-ANSWER_SECONDS: Final = 2.0
-"""How long Redis may take to answer us."""
 UNHEARD_SECONDS: Final = 8.0
 """When the last answer of Redis is older, even the thread that asks is stuck."""
 
@@ -45,13 +44,10 @@ class RedisWatch:
         self._process = process
         self._look = look
         self._still: Callable[[], Iterable[str]] = tuple
-        self._redis = connect(settings.redis_url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
-        self._broker = (
-            None
-            if settings.broker_url == settings.redis_url
-            else connect(settings.broker_url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
-        )
-        self._processes = Processes(self._redis, settings.keys)
+        self._keys = settings.keys
+        main, *broker = servers(settings)
+        self._broker = broker[0].client() if broker else None
+        self._processes = Processes(main.client(), settings.keys)
         self.answered_at = time.monotonic()
         self.failed_at = 0.0
         self.fault = "Redis was not asked yet"
@@ -79,16 +75,18 @@ class RedisWatch:
             logger.debug("Redis is away: it forgets this process by itself")
 
     def _ask(self) -> None:
+        whose = ""
         try:
             # Written, because a full disk stops only writing.
             self._processes.note(self._process, now=time.time(), still=tuple(self._still()))
             if self._broker is not None:
-                with translated_errors():
-                    self._broker.ping()
+                whose = "the broker's "
+                try_to_write(self._broker, self._keys)
+                whose = ""
             self._look()
         except Exception as error:  # this thread must outlive whatever may be wrong with Redis
             self.failed_at = time.monotonic()
-            self.fault = str(error) if isinstance(error, RedisUnavailable) else f"Redis refuses: {error}"
+            self.fault = whose + (str(error) if isinstance(error, RedisUnavailable) else f"Redis refuses: {error}")
             self.refuses = isinstance(error.__cause__ or error, redis.ResponseError)
         else:
             self.answered_at = time.monotonic()

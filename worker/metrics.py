@@ -20,20 +20,18 @@ from redis import RedisError
 
 from connectbot.errors import RedisUnavailable
 from connectbot.java.circuit_breaker import State
-from connectbot.redis_client import connect, translated_errors
 from connectbot.settings import Settings
 from connectbot.watching.figures import Figures, LaneFigures, read_figures
 from connectbot.watching.processes import Process
+from connectbot.watching.queues import tasks_waiting
 from connectbot.watching.redis_problems import redis_problems
+from connectbot.watching.servers import servers
 from worker import task_counts
-from worker.health import ANSWER_SECONDS, Health
+from worker.health import Health
 from worker.pulse import Pulses
 from worker.routing import LANES
 
 logger = logging.getLogger(__name__)
-
-PRIORITY_QUEUES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
-"""kombu keeps messages of other priorities than 0 in lists of their own (``priority_steps``)."""
 
 _LANE_GAUGES: Final = {
     "backlog_events": ("Events that a lane has still to do: not delivered, or delivered and not finished.", "backlog"),
@@ -98,13 +96,9 @@ class _OfInstallation(Collector):
     """What Redis knows. A Redis that is known to be away is not asked, one that only takes nothing is."""
 
     def __init__(self, settings: Settings, health: Health) -> None:
-        options = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
         self._settings = settings
         self._health = health
-        self._redis = connect(settings.redis_url, **options)
-        self._broker = self._redis
-        if settings.broker_url != settings.redis_url:
-            self._broker = connect(settings.broker_url, **options)
+        self._servers = {server: server.client() for server in servers(settings)}
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -121,27 +115,21 @@ class _OfInstallation(Collector):
         yield from found
 
     def _read(self) -> Iterator[Metric]:
-        figures = read_figures(self._redis, self._settings, LANES)
+        clients = [*self._servers.values()]
+        figures = read_figures(clients[0], self._settings, LANES)
         yield from _of_lanes(figures.lanes)
         yield from _of_whole(figures)
-        yield self._queues()
+        lengths = GaugeMetricFamily("celery_queue_length", "Tasks waiting in a Celery queue.", labels=["queue_name"])
+        for queue, waiting in tasks_waiting(clients[-1], LANES).items():
+            lengths.add_metric([queue], waiting)
+        yield lengths
         problems = GaugeMetricFamily(
             "connectbot_redis_problem", "What `connectbot check` finds wrong with Redis itself.", labels=["problem"]
         )
-        for problem in redis_problems(self._redis, self._settings):
-            problems.add_metric([problem.name], 1)
+        for server, client in self._servers.items():
+            for problem in redis_problems(client, server):
+                problems.add_metric([problem.name], 1)
         yield problems
-
-    def _queues(self) -> Metric:
-        lengths = GaugeMetricFamily("celery_queue_length", "Tasks waiting in a Celery queue.", labels=["queue_name"])
-        with translated_errors(), self._broker.pipeline(transaction=False) as pipe:
-            for lane in LANES:
-                for suffix in PRIORITY_QUEUES:
-                    pipe.llen(lane + suffix)
-            found = pipe.execute()
-        for nth, lane in enumerate(LANES):
-            lengths.add_metric([lane], sum(found[nth * len(PRIORITY_QUEUES) : (nth + 1) * len(PRIORITY_QUEUES)]))
-        return lengths
 
 
 def _of_lanes(lanes: Iterable[LaneFigures]) -> Iterator[Metric]:

@@ -16,12 +16,12 @@ from celery.signals import worker_shutting_down
 from celery.worker import state
 
 from connectbot.errors import ConnectBotError, SettingsError
-from connectbot.redis_client import connect
 from connectbot.settings import Settings
 from connectbot.watching.processes import Process
 from connectbot.watching.redis_problems import redis_problems
+from connectbot.watching.servers import servers
 from tasks.process import clients
-from worker.health import ANSWER_SECONDS, Health, RedisWatch
+from worker.health import Health, RedisWatch
 from worker.metrics import Metrics
 from worker.probe_server import Answer, ProbeServer
 from worker.pulse import Pulse, pulses
@@ -170,14 +170,16 @@ class PoolPulse:
 
 
 def warn_of_redis(settings: Settings) -> None:
-    """Say loudly, when a worker begins, what of Redis' configuration puts events at risk."""
-    client = connect(settings.redis_url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
-    try:
-        for problem in redis_problems(client, settings):
-            logger.log(logging.WARNING if problem.is_advice else logging.ERROR, "%s %s", problem.cause, problem.remedy)
-    except ConnectBotError as reason:
-        logger.warning("Redis' configuration could not be looked at: %s", reason)
-    except Exception as error:  # an ACL may forbid INFO; the work does not depend on it
-        logger.warning("Redis' configuration could not be looked at: %s", error)
-    finally:
-        client.close()
+    """Say loudly, when a worker begins, what of Redis' configuration puts events or tasks at risk."""
+    for server in servers(settings):
+        client = server.client()
+        try:
+            for problem in redis_problems(client, server):
+                level = logging.WARNING if problem.is_advice else logging.ERROR
+                logger.log(level, "%s %s", problem.cause, problem.remedy)
+        except ConnectBotError as reason:
+            logger.warning("Redis' configuration could not be looked at: %s", reason)
+        except Exception as error:  # an ACL may forbid INFO; the work does not depend on it
+            logger.warning("Redis' configuration could not be looked at: %s", error)
+        finally:
+            client.close()

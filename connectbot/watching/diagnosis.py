@@ -8,12 +8,13 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import redis
 
 from connectbot.errors import RedisUnavailable
-from connectbot.redis_client import RedisClient, connect, translated_errors
+from connectbot.redis_client import RedisClient
 from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
 from connectbot.watching.figures import Figures, LaneFigures, furthest_behind, read_figures
@@ -26,10 +27,10 @@ from connectbot.watching.lane_problems import (
     process_problems,
 )
 from connectbot.watching.processes import Processes
-from connectbot.watching.redis_problems import FULL_SHARE, TAKES_NO_WRITES, Problem, redis_problems
+from connectbot.watching.queues import tasks_waiting
+from connectbot.watching.redis_problems import FULL_SHARE, Problem, server_problems
+from connectbot.watching.servers import ANSWER_SECONDS, Server, servers
 
-ANSWER_SECONDS: Final = 2.0
-"""A Redis that takes longer to answer hangs."""
 LOOK_AGAIN_SECONDS: Final = 1.0
 
 
@@ -42,52 +43,34 @@ class Diagnosis:
 
     def problems(self) -> list[Problem]:
         """All that is wrong; what only follows from something worse is left out. Never raises because Redis is away."""
-        client = _connect(self._settings.redis_url)
+        problems: list[Problem] = []
         try:
-            problems = redis_problems(client, self._settings)
-            if TAKES_NO_WRITES.isdisjoint(problem.name for problem in problems):
-                problems += self._inside(client)
-        except RedisUnavailable as reason:
-            return [_unavailable("redis", self._settings.redis_url, reason)]
-        except redis.ResponseError as error:
-            return [
-                Problem(
-                    "redis_refuses",
-                    f"Redis refuses a command that this look needs: {error}.",
-                    "See that REDIS_URL names the right server and database; where a right is missing, take the user "
-                    "`operator` of deploy/redis-acl.",
-                )
-            ]
-        else:
-            return problems
-        finally:
-            client.close()
+            problems.extend(self._of_servers())
+            if not any(problem.stops_all for problem in problems):
+                problems.extend(self._of_work())
+        except CannotLook as error:
+            problems.append(error.problem)
+        return problems
 
-    def _inside(self, client: RedisClient) -> Iterator[Problem]:
-        keys = self._settings.keys
-        figures = read_figures(client, self._settings, self._lanes)
-        yield from self._broker()
-        seen = Processes(client, keys).seen(now=time.time())
-        for lane in figures.lanes:
-            yield from lane_problems(lane, self._settings, seen)
-            yield from self._growth(client, lane)
-        yield from self._fullness(client, figures)
+    def _of_servers(self) -> Iterator[Problem]:
+        for server in servers(self._settings):
+            with _asked(server) as client:
+                yield from server_problems(client, server, self._settings.keys)
+
+    def _of_work(self) -> Iterator[Problem]:
+        main, broker = servers(self._settings)[0], servers(self._settings)[-1]
+        with _asked(broker) as client:
+            waiting = tasks_waiting(client, self._lanes)
+        with _asked(main) as client:
+            figures = read_figures(client, self._settings, self._lanes)
+            seen = Processes(client, self._settings.keys).seen(now=time.time())
+            for lane in figures.lanes:
+                yield from lane_problems(lane, self._settings, seen)
+                yield from self._growth(client, lane)
+            yield from self._fullness(client, figures)
         yield from process_problems(figures, seen)
-        yield from beat_problems(figures, seen)
+        yield from beat_problems(figures, seen, waiting)
         yield from other_problems(figures)
-
-    def _broker(self) -> Iterator[Problem]:
-        url = self._settings.broker_url
-        if url == self._settings.redis_url:
-            return
-        client = _connect(url)
-        try:
-            with translated_errors():
-                client.ping()
-        except RedisUnavailable as reason:
-            yield _unavailable("broker", url, reason)
-        finally:
-            client.close()
 
     def _growth(self, client: RedisClient, lane: LaneFigures) -> Iterator[Problem]:
         """A backlog is looked at again a second later: is it on the way down?"""
@@ -119,31 +102,56 @@ class Diagnosis:
             )
 
 
-def _connect(url: str) -> RedisClient:
-    return connect(url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
+class CannotLook(Exception):
+    """A server cannot be looked at, which is a ``problem`` itself."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.cause)
+        self.problem = problem
 
 
-def _unavailable(name: str, url: str, reason: RedisUnavailable) -> Problem:
-    """Why Redis cannot serve, as far as that can be told from here."""
-    what, setting = ("Redis", "REDIS_URL") if name == "redis" else ("The broker's Redis", "CELERY_BROKER_URL")
-    where = f"{what} at {RedisAddress.parse(url)}"
+@contextmanager
+def _asked(server: Server) -> Iterator[RedisClient]:
+    """A client for some questions to a server. Raises `CannotLook` when it does not answer them."""
+    client = server.client()
+    try:
+        yield client
+    except RedisUnavailable as reason:
+        raise CannotLook(_unavailable(server, reason)) from reason
+    except redis.ResponseError as error:
+        raise CannotLook(
+            Problem(
+                f"{server.prefix or 'redis_'}refuses",
+                f"{server.called} refuses a command that this look needs: {error}.",
+                f"See that {server.setting} names the right server and database; where a right is missing, take the "
+                "user `operator` of deploy/redis-acl.",
+            )
+        ) from error
+    finally:
+        client.close()
+
+
+def _unavailable(server: Server, reason: RedisUnavailable) -> Problem:
+    """Why a server cannot serve, as far as that can be told from here."""
+    name, setting = server.prefix or "redis_", server.setting
+    where = f"{server.called} at {RedisAddress.parse(server.url)}"
     cause = reason.__cause__
     if isinstance(cause, redis.AuthenticationError | redis.exceptions.NoPermissionError):
-        return Problem(f"{name}_refuses", f"{where} refuses our user or password.", f"Correct {setting}.")
+        return Problem(f"{name}refuses", f"{where} refuses our user or password.", f"Correct {setting}.")
     if isinstance(cause, redis.TimeoutError):
         return Problem(
-            f"{name}_frozen",
+            f"{name}frozen",
             f"{where} does not answer within {ANSWER_SECONDS:g} s: it hangs, or the way there is cut.",
             f"See that {setting} names the right host, and whether that is down, or Redis stopped, swapping or in a "
             "long command; restart it if it does not recover.",
         )
     if isinstance(cause, redis.ConnectionError) and not isinstance(cause, redis.exceptions.BusyLoadingError):
         return Problem(
-            f"{name}_away",
+            f"{name}away",
             f"{where} cannot be reached: {_why_not_reached(cause)}.",
             f"Start Redis, or correct {setting}; no event is lost meanwhile.",
         )
-    return Problem(f"{name}_cannot_serve", f"{where} cannot serve now: {cause}.", "Redis' own log says why.")
+    return Problem(f"{name}cannot_serve", f"{where} cannot serve now: {cause}.", "Redis' own log says why.")
 
 
 def _why_not_reached(cause: redis.ConnectionError) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from connectbot.java.circuit_breaker import State
@@ -88,8 +88,11 @@ def _serves(one: Seen, lane: str) -> bool:
     return lane in one.process.lanes
 
 
-def beat_problems(figures: Figures, seen: Sequence[Seen]) -> Iterator[Problem]:
-    """Whether the schedule ticks. A tick is worked on by the lane ``default``: without it nothing can be said."""
+def beat_problems(figures: Figures, seen: Sequence[Seen], waiting: Mapping[str, int]) -> Iterator[Problem]:
+    """Whether the schedule ticks. A tick is a task of the queue ``default``: without a worker nothing can be said.
+
+    ``waiting`` tells how many tasks wait in each of Celery's queues.
+    """
     if figures.last_tick is not None and figures.now - figures.last_tick <= BEAT_SILENT_SECONDS:
         return
     if any(lane.lane == "default" and not lane.consumers for lane in figures.lanes):
@@ -98,19 +101,25 @@ def beat_problems(figures: Figures, seen: Sequence[Seen]) -> Iterator[Problem]:
     if any(one.still for one in beats):  # told by `process_problems`
         return
     waited = _seconds_to_tick(seen)
-    if waited > BEAT_SILENT_SECONDS:
-        yield _beat_silent(figures, beats)
-    else:
+    if waited <= BEAT_SILENT_SECONDS:
         yield Problem(
             "beat_begins",
             f"The schedule has not ticked in the {waited:.0f} s for which beat and a worker for it have run.",
             f"Look again in {BEAT_SILENT_SECONDS:.0f} s.",
             is_advice=True,
         )
+    elif (tasks := waiting.get("default")) and any(not one.is_silent for one in beats):
+        yield Problem(
+            "ticks_wait",
+            f"The schedule {_ticked(figures)}: what beat sends waits in Celery's queue default, where tasks wait: "
+            f"{tasks:,}.",
+            "Start more workers for it (celery -A worker worker -Q default); Flower shows what they are at.",
+        )
+    else:
+        yield _beat_silent(figures, beats)
 
 
 def _beat_silent(figures: Figures, beats: Sequence[Seen]) -> Problem:
-    since = "never" if figures.last_tick is None else f"{figures.now - figures.last_tick:.0f} s ago"
     silent = next((one for one in beats if one.is_silent), None)
     if silent is not None:
         process = silent.process
@@ -119,9 +128,13 @@ def _beat_silent(figures: Figures, beats: Sequence[Seen]) -> Problem:
         why = ", although a beat runs" if beats else ", and no beat runs"
     return Problem(
         "beat_silent",
-        f"The schedule ticked last {since}{why}." if figures.last_tick else f"The schedule has never ticked{why}.",
+        f"The schedule {_ticked(figures)}{why}.",
         "Restart it; its log says what it waits for." if beats else "Start one: celery -A worker beat.",
     )
+
+
+def _ticked(figures: Figures) -> str:
+    return f"ticked last {figures.now - figures.last_tick:.0f} s ago" if figures.last_tick else "has never ticked"
 
 
 def _seconds_to_tick(seen: Sequence[Seen]) -> float:

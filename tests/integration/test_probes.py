@@ -25,6 +25,7 @@ from connectbot.settings import Settings
 from connectbot.watching.diagnosis import Diagnosis
 from connectbot.watching.processes import NOTE_SECONDS, Processes
 from connectbot.watching.redis_problems import redis_problems
+from connectbot.watching.servers import servers
 from tests.failover import Beat
 from tests.probes import GREEN_SECONDS, RED_SECONDS, Probed, causes, probes_of
 from tests.support import LANES, Worker, wait_until
@@ -173,7 +174,7 @@ def test_a_worker_warns_loudly_of_a_redis_that_may_lose_events(tmp_path: Path) -
             worker.wait_ready()
             said = worker.log.read_text()
         client = connect(server.url)
-        found = {problem.name for problem in redis_problems(client, settings)}
+        found = {problem.name for problem in redis_problems(client, servers(settings)[0])}
         client.close()
     assert found == {"may_evict", "keeps_nothing"}
     assert "Redis may drop events when its memory is full (maxmemory-policy allkeys-lru)." in said

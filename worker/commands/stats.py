@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,25 +17,26 @@ from rich.table import Table
 from rich.text import Text
 
 from connectbot.errors import RedisUnavailable
-from connectbot.redis_client import RedisClient, connect
 from connectbot.settings import Settings
 from connectbot.watching.figures import Figures, LaneFigures, read_figures
 from connectbot.watching.processes import Processes, Seen
+from connectbot.watching.queues import tasks_waiting
+from connectbot.watching.servers import servers
 from worker.commands.common import Number, duration, json_option
 from worker.routing import LANES
 
 SAMPLE_SECONDS: Final = 1.0
 """The rate is what happened between two readings that far apart."""
-ANSWER_SECONDS: Final = 2.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reading:
-    """Two readings, and the processes at the time of the second."""
+    """Two readings; the processes at the time of the second, and how many tasks wait in each of Celery's queues."""
 
     before: Figures
     figures: Figures
     processes: Sequence[Seen]
+    tasks_waiting: Mapping[str, int]
 
     def rate(self, lane: LaneFigures) -> float:
         """Effects per second of a lane, between the two readings."""
@@ -49,6 +50,7 @@ class Reading:
         for named, lane in zip(figures["lanes"], self.figures.lanes, strict=True):
             del named["ages"]
             named.update(backlog=lane.backlog, effects=lane.ages.count, effects_per_second=round(self.rate(lane), 1))
+        figures["tasks_waiting"] = self.tasks_waiting
         figures["processes"] = [
             {**_fields(seen), "silent_seconds": round(seen.silent_seconds, 1)} for seen in self.processes
         ]
@@ -102,20 +104,19 @@ def _watch(settings: Settings, interval: float) -> None:
 
 
 def _readings(settings: Settings, interval: float) -> Iterator[Reading]:
-    client = connect(settings.redis_url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
+    clients = [server.client() for server in servers(settings)]
+    redis, broker = clients[0], clients[-1]
     try:
-        before = _read(client, settings)
+        before = read_figures(redis, settings, LANES)
         while True:
             time.sleep(interval)
-            figures = _read(client, settings)
-            yield Reading(before, figures, Processes(client, settings.keys).seen(now=time.time()))
+            figures = read_figures(redis, settings, LANES)
+            seen = Processes(redis, settings.keys).seen(now=time.time())
+            yield Reading(before, figures, seen, tasks_waiting(broker, LANES))
             before = figures
     finally:
-        client.close()
-
-
-def _read(client: RedisClient, settings: Settings) -> Figures:
-    return read_figures(client, settings, LANES)
+        for client in clients:
+            client.close()
 
 
 # --- as tables ----------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ def _read(client: RedisClient, settings: Settings) -> Figures:
 
 def render(reading: Reading) -> RenderableType:
     """The figures as a person reads them."""
-    return Group(_lanes(reading), _rest(reading.figures), _processes(reading.processes))
+    return Group(_lanes(reading), _rest(reading), _processes(reading.processes))
 
 
 def _lanes(reading: Reading) -> Table:
@@ -153,7 +154,8 @@ def _lanes(reading: Reading) -> Table:
     return table
 
 
-def _rest(figures: Figures) -> Table:
+def _rest(reading: Reading) -> Table:
+    figures = reading.figures
     tick = "never" if figures.last_tick is None else f"{duration(max(0.0, figures.now - figures.last_tick))} ago"
     table = Table(show_header=False, box=SIMPLE, padding=(0, 1), pad_edge=False)
     table.add_row("dead letters", Text(f"{figures.dead:,}", "bold red" if figures.dead else ""))
@@ -161,6 +163,8 @@ def _rest(figures: Figures) -> Table:
     if parked := max(lane.oldest_parked_age_seconds for lane in figures.lanes):
         table.add_row("oldest parked event", duration(parked))
     table.add_row("beat's last tick", tick)
+    queues = ", ".join(f"{queue} {waiting:,}" for queue, waiting in reading.tasks_waiting.items())
+    table.add_row("tasks in Celery's queues", queues)
     table.add_row("temporary data due", f"{figures.temp_data_due:,} ({figures.temp_data_overdue:,} overdue)")
     table.add_row("users with menus", f"{figures.users_with_menus:,} cached of {figures.users_known:,} known")
     table.add_row("entries in the stream", f"{figures.entries:,}")
