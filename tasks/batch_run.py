@@ -29,6 +29,7 @@ from connectbot.log import about
 from connectbot.tracing.trace import Ending, collect_calls
 from connectbot.watching import ages
 from tasks.callers import callers
+from tasks.raised_at import raised_at
 from tasks.trail import Trail
 from tasks.work import Received, Work
 
@@ -213,7 +214,7 @@ class BatchRun:
         logger.log(
             logging.WARNING if attempts > one.entry.attempts else logging.INFO,
             "event %s (%s) failed, attempts so far %d, again in %.1f s: %s",
-            one.event.id, one.event.type, attempts, delay, _describe(error),
+            one.event.id, one.event.type, attempts, delay, self._describe(error),
         )  # fmt: skip
         effects = Effects()
         due = min(self._clients.stream.now() + delay, deadline or math.inf)
@@ -222,17 +223,17 @@ class BatchRun:
         return effects
 
     def _park(self, one: Received, error: Parked, deadline: float | None) -> Effects:
-        logger.info("event %s (%s) is parked: %s", one.event.id, one.event.type, _describe(error))
+        logger.info("event %s (%s) is parked: %s", one.event.id, one.event.type, self._describe(error))
         effects = Effects()
         effects.add(*aside.parking(self._keys, self._batch.lane, one.entry, deadline=deadline))
         self._note(effects, one, "parked", error, attempts=one.entry.attempts, until=deadline)
         return effects
 
     def _bury(self, entry: Entry, reason: str, error: Exception) -> Effects:
-        logger.error("entry %s becomes a dead letter (%s): %s", entry.id, reason, _describe(error))
+        logger.error("entry %s becomes a dead letter (%s): %s", entry.id, reason, self._describe(error))
         effects = Effects()
         attempts = entry.attempts + 1
-        described = _describe(error)
+        described = self._describe(error)
         effects.add(
             aside.burying(self._keys, self._batch.lane, entry, reason=reason, error=described, attempts=attempts)
         )
@@ -241,7 +242,13 @@ class BatchRun:
     def _note(self, effects: Effects, one: Received, end: Ending, error: Exception, **facts: Any) -> None:
         """Have the trace say why and how an event is put aside, where it is traced."""
         if self._trail:
-            self._trail.add(effects, [(one.entry, one.event)], end, error=_describe(error), **facts)
+            self._trail.add(effects, [(one.entry, one.event)], end, error=self._describe(error), **facts)
+
+    def _describe(self, error: Exception) -> str:
+        """What may be shown of an error: our own messages name no data; of others only kind and place are safe."""
+        if isinstance(error, (Later, Never, MalformedEvent)):
+            return str(error)
+        return f"{type(error).__qualname__} at {raised_at(error, self._work.handle)}"
 
     def _commit(self, entries: Sequence[str], effects: Effects) -> None:
         self._clients.stream.commit(self._batch.lane, self._batch.consumer, entries, effects)
@@ -268,8 +275,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MalformedEvent):
         return "malformed"
     return error.reason if isinstance(error, Never) else "failed"
-
-
-def _describe(error: Exception) -> str:
-    """What may be shown of an error: our own messages name no data; of others only the kind is safe."""
-    return str(error) if isinstance(error, (Later, Never, MalformedEvent)) else type(error).__qualname__

@@ -22,6 +22,7 @@ from connectbot.settings import Settings
 from tests.support import ROOT, environment
 
 PAUSE_SECONDS = 0.003
+END_SECONDS = 20.0
 
 
 class Publisher:
@@ -87,11 +88,11 @@ class Beat:
         told = (json.loads(line) for line in lines if f"Sending due task {entry} " in line and line.endswith("}"))
         return [datetime.fromisoformat(line["timestamp"]).timestamp() for line in told]
 
-    def end(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End it, and wait for that."""
+    def end(self, how: signal.Signals = signal.SIGKILL) -> int:
+        """End it, and wait for that. Answers its exit status."""
         if self.is_alive():
             self._process.send_signal(how)
-            self._process.wait()
+        return self._process.wait(END_SECONDS)
 
     def __enter__(self) -> Beat:
         return self

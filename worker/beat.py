@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from connectbot.redis_client import RedisClient, translated_errors
 from connectbot.watching.processes import Process
@@ -19,8 +19,16 @@ SCHEDULE_PART: Final = "schedule"
 class WatchedScheduler(SteadyScheduler):
     """Tells when it ticks (Celery: ``beat_scheduler``), and serves the probes of its process."""
 
+    _has_begun: ClassVar[bool] = False
+
     def setup_schedule(self) -> None:
-        """The first thing that beat has its scheduler do; it waits for Redis, with the probes there already."""
+        """The first thing that beat has its scheduler do; it waits for Redis, with the probes there already.
+
+        Told to end while the first one waits here, Celery makes a second one, only to close it: that would wait, too.
+        """
+        if WatchedScheduler._has_begun:
+            raise SystemExit
+        WatchedScheduler._has_begun = True
         settings = clients().settings
         standby = Standby(self, servers(settings)[0].client(), pulses.of(SCHEDULE_PART))
         process = Process(role="beat", name=f"beat@{os.uname().nodename}", pid=os.getpid())

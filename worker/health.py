@@ -3,8 +3,8 @@
 *Alive* means that all its parts move: it serves to restart a process that cannot help itself. A Redis that is away, or
 refuses what is written, is no reason: a restart would help nobody, and a worker that is restarted over and over is late
 when Redis is back. So what stands still while Redis does not serve counts from Redis' return. *Ready* means that work
-is taken: Redis, and the broker's where that is another, takes what is written to it, and every lane of the worker holds
-its lease.
+is taken: Redis, and the broker's where that is another, takes what is written to it, and the worker serves
+a lane, and holds the lease of each that it serves.
 
 Redis is asked every two seconds by a thread of its own. So a check costs next to nothing, and is answered at once even
 while Redis hangs.
@@ -94,13 +94,17 @@ class RedisWatch:
 
 
 class Health:
-    """The state of this process. ``lanes`` are those that must hold a lease; ``draining`` is set when it ends."""
+    """The state of this process. ``lanes`` are those that must hold a lease; ``draining`` is set when it ends.
+
+    ``flaw`` is set when it was started in a way that has it take no work, ever.
+    """
 
     def __init__(self, pulses: Pulses, watch: RedisWatch, *, lanes: Sequence[str]) -> None:
         self._pulses = pulses
         self._watch = watch
         self._lanes = lanes
         self.draining = False
+        self.flaw = ""
 
     @property
     def redis_answers(self) -> bool:
@@ -128,7 +132,7 @@ class Health:
         """What keeps the process from taking work; empty when it is ready."""
         if self.draining:
             return ["the process is shutting down"]
-        reasons = []
+        reasons = [self.flaw] if self.flaw else []
         if self._watch.fault:
             reasons.append(self._watch.fault)
         elif time.monotonic() - self._watch.answered_at > UNHEARD_SECONDS:

@@ -33,6 +33,7 @@ OFF: Final = "off"
 CELERY_PART: Final = "event loop of Celery"
 POOL_PART: Final = "pool of processes"
 LOOP_SECONDS: Final = 1.0
+NO_LANE: Final = f"this worker serves no lane: neither {' nor '.join(LANES)} is among its queues (-Q)"
 
 
 class Probes:
@@ -97,6 +98,9 @@ class WorkerProbes(bootsteps.StartStopStep):
         settings = clients().settings
         lanes = tuple(lane for lane in LANES if lane in parent.app.amqp.queues.consume_from)
         self._probes = Probes(settings, Process(role="worker", name=str(parent.hostname), pid=os.getpid(), lanes=lanes))
+        if not lanes:
+            logger.error(NO_LANE)
+            self._probes.health.flaw = NO_LANE
         worker_shutting_down.connect(self._drain)
         self._probes.run()
         warn_of_redis(settings)

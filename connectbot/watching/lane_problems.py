@@ -53,6 +53,14 @@ def _nobody_consumes(lane: LaneFigures, seen: Sequence[Seen]) -> Problem:
             f"{waiting}.",
             _restart(process),
         )
+    for one in seen:
+        if one.process.role == "worker" and not one.process.lanes and not one.is_silent:
+            return Problem(
+                "no_consumer",
+                f"No worker serves lane {lane.lane}{waiting}: worker {one.process.name} (pid {one.process.pid}) runs, "
+                "but its -Q names no lane.",
+                f"Start it anew with -Q {lane.lane}.",
+            )
     return Problem(
         "no_consumer",
         f"No worker serves lane {lane.lane}{waiting}.",

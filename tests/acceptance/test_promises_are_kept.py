@@ -22,9 +22,7 @@ INSTEAD = {
     '"pickle": _Serializer(_write_pickle, safe_pickle.loads),': '"pickle": _Serializer(_write_pickle, pickle.loads),',
     "if not known or sub(known, 1, version_ends) <= sub(record, 1, version_ends) then": "if true then",
     "idempotency_key=one.event.id,": "idempotency_key=str(time.time_ns()),",
-    "return str(error) if isinstance(error, (Later, Never, MalformedEvent)) else type(error).__qualname__": (
-        "return str(error)"
-    ),
+    'return f"{type(error).__qualname__} at {raised_at(error, self._work.handle)}"': "return str(error)",
 }
 
 

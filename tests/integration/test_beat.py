@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -67,6 +68,16 @@ def test_the_schedule_comes_back_when_redis_came_back_empty(
         deadline_seconds=40,
         what="ticks of the schedule that was written again",
     )
+
+
+def test_a_beat_that_still_waits_for_redis_ends_when_it_is_told_to(settings: Settings, tmp_path: Path) -> None:
+    away = replace(settings, redis_url="redis://127.0.0.1:1/0")
+    refused = replace(settings, redis_url=settings.redis_url.replace("//", "//nobody:wrong@"))
+    with Beat(away, tmp_path / "away.log") as first, Beat(refused, tmp_path / "refused.log") as second:
+        for beat, how in ((first, signal.SIGTERM), (second, signal.SIGINT)):
+            wait_until(lambda beat=beat: beat.said("beat waits for Redis"), deadline_seconds=30, what="it waiting")
+            assert beat.end(how) == 0
+            assert "Traceback" not in beat.log.read_text()
 
 
 def test_every_scheduled_task_exists() -> None:

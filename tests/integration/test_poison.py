@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,8 @@ def test_poison_dies_alone(ours: Clients, settings: Settings, tmp_path: Path) ->
     dead = [fields for _, fields in ours.redis.xrange(keys.dead)]
     assert {_poison_of(fields[b"event"]): fields[b"reason"].decode() for fields in dead} == REASONS
     errors = {_poison_of(fields[b"event"]): fields[b"error"] for fields in dead}
-    assert (errors["allocate"], errors["recurse"]) == (b"MemoryError", b"RecursionError")
+    assert re.fullmatch(rb"MemoryError at tests/poisoned_app\.py:\d+ in _allocate", errors["allocate"])
+    assert re.fullmatch(rb"RecursionError at tests/poisoned_app\.py:\d+ in _recurse", errors["recurse"])
     assert {fields[b"attempts"] for fields in dead if fields[b"reason"] == b"attempts_exhausted"} == {b"2"}
 
 

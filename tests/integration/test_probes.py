@@ -32,6 +32,7 @@ from tests.support import LANES, Worker, wait_until
 from worker.health import STUCK_SECONDS
 
 FAULTY_APP = "tests.faulty_app"
+NO_LANE = "this worker serves no lane: neither default nor java is among its queues (-Q)"
 QUICK = ["--concurrency=1", "--without-mingle"]
 
 
@@ -124,6 +125,19 @@ def test_a_pool_that_takes_nothing_is_named(settings: Settings, ours: Clients, w
     wait_until(lambda: ours.menus.get(7, "main"), deadline_seconds=20, what="the effect")
     probed.turns_green("livez")
     wait_until(lambda: not causes(settings), deadline_seconds=GREEN_SECONDS, what="nothing wrong")
+
+
+def test_a_worker_that_serves_no_lane_is_named(settings: Settings, tmp_path: Path) -> None:
+    with Worker(settings, tmp_path, lanes=["defualt"], arguments=QUICK) as worker:
+        wait_until(lambda: "-Q names" in causes(settings)["no_consumer"], deadline_seconds=30, what="check naming it")
+        cause = causes(settings)["no_consumer"]
+        assert cause.startswith("No worker serves lane default: worker worker@")
+        assert cause.endswith(f"(pid {worker.pid}) runs, but its -Q names no lane.")
+        probed = probes_of(settings, "worker")
+        assert (probed.asks("livez"), probed.asks("readyz")) == (200, 503), "to restart it would help nobody"
+        assert NO_LANE in probed.says("readyz")
+        [told] = [line for line in worker.log.read_text().splitlines() if NO_LANE in line]
+        assert '"level":"error"' in told
 
 
 @pytest.mark.parametrize("how", ["away", "frozen"])

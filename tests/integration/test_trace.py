@@ -209,7 +209,8 @@ def test_a_failure_is_delayed_with_its_kind_and_in_the_end_dead(ours: Clients, s
         "published", "entered", "delivered", "delayed", "released", "delivered", "dead",
     ]  # fmt: skip
     dead = bad["steps"][-1]
-    assert (dead["reason"], dead["error"], dead["attempts"]) == ("attempts_exhausted", "ZeroDivisionError", 2)
+    assert (dead["reason"], dead["attempts"]) == ("attempts_exhausted", 2)
+    assert re.fullmatch(r"ZeroDivisionError at test_trace\.py:\d+ in fail_on_bad", dead["error"])
     (place,) = (place for place in bad["now"] if place["where"] == "dead")
     assert place["reason"] == "attempts_exhausted"
     assert told(place["letter"])["steps"] == bad["steps"], "a dead letter's id will do"
