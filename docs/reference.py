@@ -187,7 +187,7 @@ def _own_metrics() -> Iterator[tuple[Any, tuple[str, ...]]]:
     with (
         patch.object(metrics, "read_figures", return_value=figures),
         patch.object(metrics, "redis_problems", return_value=[]),
-        patch.object(metrics, "connect", MagicMock()),
+        patch.object(metrics, "tasks_waiting", return_value={}),
     ):
         page = metrics.Metrics(Settings(), process, MagicMock(), Pulses())
         yield from ((family, getattr(family, "_labelnames", ())) for family in page._registry.collect())
