@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 import redis
@@ -19,8 +20,11 @@ from benchmarks.figures import Figure, Report, at_least, table
 from benchmarks.installation import embedded, opened
 from benchmarks.work import role_of, user_ids
 from connectbot.clients import Clients
+from connectbot.integration.events import EventPublisher
+from connectbot.integration.site import Site
 from connectbot.publisher import user_event
 from connectbot.redis_client import RedisClient
+from connectbot.settings import Settings
 
 ONE_BY_ONE, QUICK_ONE_BY_ONE = 4_000, 1_000
 MANY, QUICK_MANY = 40_000, 10_000
@@ -28,34 +32,36 @@ AT_ONCE = 1_000
 SHORT_TURNS = 10
 
 OURS_ONE = "publish_user_event"
+SPOOLING = "publish_user_event, with a spool"
 V21 = "v21's publish"
 OURS_MANY = "publish_many"
 PIPELINE = f"redis-py pipeline of XADD, {AT_ONCE:,} at once"
 
-Run = Callable[[Clients, range], None]
+Run = Callable[[range], None]
 
 
 def bench(console: Console, *, quick: bool, repeat: int) -> Report:
     """Measure all of them on one Redis, in many short turns each, so that whatever disturbs one disturbs all."""
     one, many = (QUICK_ONE_BY_ONE, QUICK_MANY) if quick else (ONE_BY_ONE, MANY)
-    runs: dict[str, tuple[Run, int]] = {
-        OURS_ONE: (_ours_one_by_one, one),
-        V21: (_v21, one),
-        OURS_MANY: (_ours_many, many),
-        PIPELINE: (_pipeline, many),
-    }
-    rates = {name: Figure() for name in runs}
-    cpu = {name: Figure() for name in runs}
-    with embedded() as server, opened(server.url) as clients:
+    names = OURS_ONE, SPOOLING, V21, OURS_MANY, PIPELINE
+    rates, cpu = ({name: Figure() for name in names} for _ in range(2))
+    with embedded() as server, opened(server.url) as clients, _sites(server.url) as (plain, spooling):
+        runs: dict[str, tuple[Run, int]] = {
+            OURS_ONE: (partial(_ours_one_by_one, plain), one),
+            SPOOLING: (partial(_ours_one_by_one, spooling), one),
+            V21: (partial(_v21, redis.Redis.from_url(server.url)), one),
+            OURS_MANY: (partial(_ours_many, clients), many),
+            PIPELINE: (partial(_pipeline, clients), many),
+        }
         for turn in range(repeat):
             console.print(f"[dim]publishing, {turn + 1} of {repeat}[/dim]")
             spent = {name: _Spent() for name in runs}
             for _ in range(SHORT_TURNS):
                 clients.redis.flushall()  # never anybody else's: this server is ours
                 for name, (run, count) in runs.items():
-                    run(clients, user_ids(10))
+                    run(user_ids(10))
                     with spent[name].measured():
-                        run(clients, user_ids(count // SHORT_TURNS))
+                        run(user_ids(count // SHORT_TURNS))
             for name, (_, count) in runs.items():
                 rates[name].add(count / spent[name].seconds)
                 cpu[name].add(spent[name].cpu_seconds / count * 1e6)
@@ -79,22 +85,26 @@ def _data(user_id: int) -> Mapping[str, Any]:
     return {"user": {"id": user_id, "role": role_of(user_id), "username": f"user{user_id}"}}
 
 
-def _ours_one_by_one(clients: Clients, users: range) -> None:
+@contextmanager
+def _sites(url: str) -> Iterator[tuple[Site, Site]]:
+    """What stands behind the facade in a Django process: without a spool, and with one."""
+    with tempfile.TemporaryDirectory() as directory:
+        sites = Site(Settings(redis_url=url)), Site(Settings(redis_url=url, spool=f"{directory}/spool"))
+        yield sites
+        for site in sites:
+            site.close()
+
+
+def _ours_one_by_one(site: Site, users: range) -> None:
+    events = EventPublisher.of(lambda: site)
     for user_id in users:
-        if not clients.publisher.publish_user_event(user_id, "user.created", _data(user_id)):
+        if not events.publish_user_event(user_id, "user.created", _data(user_id)):
             raise RuntimeError("an event was not published")
 
 
-def _v21(clients: Clients, users: range) -> None:
-    client = _plain_client(clients.settings.redis_url)
+def _v21(client: RedisClient, users: range) -> None:
     for user_id in users:
         _v21_publish(client, user_id, _data(user_id))
-
-
-@lru_cache(maxsize=1)
-def _plain_client(url: str) -> RedisClient:
-    """What redis-py gives to who asks for nothing in particular."""
-    return redis.Redis.from_url(url)
 
 
 def _v21_publish(client: RedisClient, user_id: int, data: Mapping[str, Any]) -> None:

@@ -56,6 +56,7 @@ _REFUSES_WRITES: Final = ("READONLY", "OOM", "MISCONF", "NOREPLICAS")
 """Codes of answers to commands that write; what reads is answered all the same."""
 _CANNOT_SERVE_CODES: Final = (*_REFUSES_WRITES, "MASTERDOWN", "LOADING", "BUSY", "UNBLOCKED")
 """Codes of answers that mean "not now" to any command: of the server's state, never of what was asked."""
+_PROBE_MS: Final = 1000
 _FORM_OF_ANSWERS: Final = {"protocol": 2, "decode_responses": False}
 """What everything here reads; a URL that the site's own cache has, too, may ask for another."""
 _NO_STREAM: Final = ("no such key", "the stream key no longer exists")
@@ -150,6 +151,12 @@ _TRANSLATION: Final = _Translation()
 def translated_errors() -> AbstractContextManager[None]:
     """Raise `RedisUnavailable` in place of redis-py's errors that mean "not now"."""
     return _TRANSLATION
+
+
+def try_to_write(client: RedisClient, key: str) -> None:
+    """Write what nobody needs: a Redis that answers may still refuse every write. Raises `RedisUnavailable`."""
+    with translated_errors():
+        client.set(key, 1, px=_PROBE_MS)
 
 
 @contextmanager

@@ -21,9 +21,10 @@ from typing import Final
 import redis
 
 from connectbot.errors import RedisUnavailable
+from connectbot.redis_client import try_to_write
 from connectbot.settings import Settings
 from connectbot.watching.processes import NOTE_SECONDS, Process, Processes
-from connectbot.watching.servers import ANSWER_SECONDS, servers, try_to_write
+from connectbot.watching.servers import ANSWER_SECONDS, servers
 from worker.pulse import Pulses
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class RedisWatch:
             self._processes.note(self._process, now=time.time(), still=tuple(self._still()))
             if self._broker is not None:
                 whose = "the broker's "
-                try_to_write(self._broker, self._keys)
+                try_to_write(self._broker, self._keys.probe)
                 whose = ""
             self._look()
         except Exception as error:  # this thread must outlive whatever may be wrong with Redis

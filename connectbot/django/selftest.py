@@ -21,7 +21,7 @@ from django.core.cache import cache as django_cache
 from connectbot.cache_keys import menu_key, temp_key, user_namespace
 from connectbot.errors import RedisUnavailable
 from connectbot.integration import EventSubscriber, RedisIntegration
-from connectbot.redis_client import RedisClient, connect, translated_errors
+from connectbot.redis_client import RedisClient, connect, translated_errors, try_to_write
 from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
 
@@ -30,7 +30,6 @@ HEAR_SECONDS: Final = 2.0
 ALL_SECONDS: Final = 7.0
 """All components together must be through by then, whatever hangs."""
 TTL_SECONDS: Final = 60
-PROBE_MS: Final = 1000
 LOOKED_THROUGH: Final = 1000
 EVENT_TYPE: Final = "user.action.test_redis"
 """Known to the workers, and without effect."""
@@ -184,8 +183,7 @@ class Selftest:
             raise self._away
         client = self._connect()
         try:
-            with translated_errors():
-                client.set(self._settings.keys.probe, 1, px=PROBE_MS)
+            try_to_write(client, self._settings.keys.probe)
         except RedisUnavailable as error:
             self._away = error
             raise

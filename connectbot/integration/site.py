@@ -27,7 +27,7 @@ from connectbot.offline.local_menus import LocalMenus
 from connectbot.offline.outage import Outage
 from connectbot.offline.outbox import Delivery, Outbox
 from connectbot.offline.spool import Spool
-from connectbot.redis_client import Command, connect, told_of, translated_errors
+from connectbot.redis_client import Command, connect, told_of, try_to_write
 from connectbot.settings import Settings
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ ANSWER_SECONDS: Final = 1.0
 FINISH_SECONDS: Final = 2.0
 """How long the end of the process may wait for what is being sent out of the spool."""
 
-_PROBE_MS: Final = 1000
+_FAILED: Final = object()
 _logger = logging.getLogger("connectbot")
 
 
@@ -83,11 +83,7 @@ class Site:
     def do(self, what: str, work: Callable[[], object]) -> bool:
         """Whether ``work``, which writes to Redis, is done. ``what`` names it in the log."""
 
-        def done() -> bool:
-            work()
-            return True
-
-        return self.ask(what, done, False, writes=True)
+        return self.ask(what, work, _FAILED, writes=True) is not _FAILED
 
     def publish(self, what: str, make: Callable[[Keys], Event]) -> bool:
         """Publish the event that ``make`` makes. Answers whether it is in the stream, or kept in the spool."""
@@ -175,8 +171,7 @@ class Site:
             self._distrust_connections()
         try:
             # Reading may still work where writing does not: only a write tells.
-            with translated_errors():
-                self._patient.set(self.settings.keys.probe, 1, px=_PROBE_MS)
+            try_to_write(self._patient, self.settings.keys.probe)
             if was_read and self.outage.now is not None:
                 # A master that was replaced refuses to write: others read from it until now, and none may stay there.
                 self._distrust_connections()
@@ -191,6 +186,8 @@ class Site:
 
     def _distrust_connections(self) -> None:
         self.clients.distrust_connections()
+        if self.outbox is not None:
+            self.outbox.distrust_connections()
         self._patient.connection_pool.disconnect(inuse_connections=False)
 
 

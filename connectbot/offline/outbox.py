@@ -10,7 +10,6 @@ import re
 import threading
 import uuid
 from collections.abc import Sequence
-from functools import cached_property
 from itertools import chain
 from typing import Any, Final
 
@@ -20,8 +19,8 @@ from connectbot.errors import BacklogFull, Fault, RedisUnavailable, SpoolUnusabl
 from connectbot.keys import Keys
 from connectbot.offline.outage import Outage
 from connectbot.offline.spool import Parcel, Spool, Spooled
+from connectbot.quick_script import QuickScript
 from connectbot.redis_client import Command, RedisClient, cannot_serve, translated_errors
-from connectbot.scripts import text_of
 
 PARCELS_AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 2 * 1024 * 1024
@@ -44,7 +43,7 @@ class Delivery:
     """
 
     def __init__(self, client: RedisClient, keys: Keys, *, spool_id: str, room: int) -> None:
-        self._redis = client
+        self._script = QuickScript(client, "deliver")
         self._keys = keys
         self._spool_id = spool_id
         self._room = room
@@ -76,9 +75,9 @@ class Delivery:
         commands = (command for one in spooled for command in one.parcel.commands)
         return sum(tuple(command[:2]) == ("XADD", self._keys.events) for command in commands)
 
-    @cached_property
-    def _script(self) -> Any:
-        return self._redis.register_script(text_of("deliver"))
+    def distrust_connections(self) -> None:
+        """Close the connection at hand: it may be half-open."""
+        self._script.distrust()
 
 
 class Outbox:
@@ -130,6 +129,11 @@ class Outbox:
         _require_words(parcel)  # otherwise it would hold up for ever whatever comes after it
         self._spool.append(parcel, now=now, ref=ref)
         self._outage.look_after()
+
+    def distrust_connections(self) -> None:
+        """Close the connections at hand: they may be half-open."""
+        self._delivery.distrust_connections()
+        self._drain_delivery.distrust_connections()
 
     def latest(self, ref: str) -> tuple[Command, ...]:
         """The commands about something that came last, as long as they wait."""

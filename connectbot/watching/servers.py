@@ -11,11 +11,10 @@ from typing import Final
 
 from connectbot.errors import RedisUnavailable
 from connectbot.keys import Keys
-from connectbot.redis_client import RedisClient, connect, translated_errors
+from connectbot.redis_client import RedisClient, connect, try_to_write
 from connectbot.settings import Settings
 
 ANSWER_SECONDS: Final = 2.0
-_PROBE_MS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +57,10 @@ def servers(settings: Settings) -> Sequence[Server]:
     return [main] if broker.url == main.url else [main, broker]
 
 
-def try_to_write(client: RedisClient, keys: Keys) -> None:
-    """Write what nobody needs: a Redis that answers may still refuse every write. Raises `RedisUnavailable`."""
-    with translated_errors():
-        client.set(keys.probe, 1, px=_PROBE_MS)
-
-
 def refused_write(client: RedisClient, keys: Keys) -> str:
     """Why Redis refuses what is written to it, in its words; empty when it takes it. Raises `RedisUnavailable`."""
     try:
-        try_to_write(client, keys)
+        try_to_write(client, keys.probe)
     except RedisUnavailable as error:
         if not error.refuses_writes:
             raise
