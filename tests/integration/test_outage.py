@@ -406,9 +406,13 @@ def test_of_many_connections_that_broke_unheard_only_the_first_is_waited_for(
     proxy.stop()
 
 
-def test_publishing_is_not_held_up_by_what_reading_has_found(settings: Settings, embedded_redis: EmbeddedRedis) -> None:
+@pytest.mark.parametrize("has_spool", [True, False])
+def test_publishing_is_not_held_up_by_what_reading_has_found(
+    has_spool: bool, settings: Settings, spooled: Settings, embedded_redis: EmbeddedRedis
+) -> None:
     proxy = Proxy(embedded_redis.port)
     proxy.start()
+    settings = spooled if has_spool else settings
     facade = RedisIntegration(replace(settings, redis_url=f"redis://127.0.0.1:{proxy.port}/0"))
     assert publish(facade, 1) is True
     assert facade.menu_cache.set_user_menu(7, {"test": "data"}) is True
@@ -417,6 +421,7 @@ def test_publishing_is_not_held_up_by_what_reading_has_found(settings: Settings,
     assert facade.menu_cache.set_user_menu(7, {"test": "data"}) is False
     wait_until(lambda: facade._site().outage.now is None, deadline_seconds=20, what="Redis to be seen")
     assert publish(facade, 2) is True
+    assert facade._site().outage.now is None
     facade.close()
     proxy.stop()
 
