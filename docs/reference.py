@@ -33,6 +33,12 @@ from worker.routing import ROUTES
 ROOT: Final = Path(__file__).parent.parent
 INCLUDED: Final = {"redis-acl.md": "deploy/redis-acl/README.md"}
 """Pages that live elsewhere in the repository: their place in the site, and where they are."""
+GENERATED: Final = {
+    "reference/settings.md": "README.md#settings",
+    "reference/commands.md": "worker/cli.py",
+    "reference/metrics.md": "worker/metrics.py",
+}
+"""Pages that exist in the site only: their place in it, and what else a link in the repository leads to."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -46,7 +52,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Called by mkdocs for each page: links to what is included lead to the page in the site."""
-    for name, path in INCLUDED.items():
+    for name, path in (INCLUDED | GENERATED).items():
         markdown = markdown.replace(f"](../{path})", f"]({name})")
     return markdown
 

@@ -20,7 +20,7 @@ MOST_DEATHS: Final = 3
 ALONE_FROM: Final = 3
 """Number of the delivery from which on an entry goes out alone."""
 SUSPECTS_AT_ONCE: Final = 32
-"""Size of the batches of a second delivery: the root of a first one's, so that the third finds a culprit alone."""
+"""Size of the batches of a second delivery: so few are left over that on the third each can go out alone."""
 
 
 ENCLOSED_BYTES: Final = 4096

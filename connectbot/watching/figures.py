@@ -1,4 +1,4 @@
-"""Exact figures of an installation, read at once and at a bounded cost: for ``/metrics``, ``check`` and ``stats``.
+"""Figures of an installation, read at once and at a bounded cost: for ``/metrics``, ``check`` and ``stats``.
 
 *backlog* is all that a lane has still to do with the stream: *lag*, the entries not delivered yet, and *pending*, those
 delivered and not finished; of these, *in flight* are those that a living consumer holds. What was put aside is neither:
