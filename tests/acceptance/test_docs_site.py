@@ -43,6 +43,14 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     assert [found for style in styles for found in re.findall(r"(?:@import|url\()\s*[\"']?https?://[^)]*", style)] == []
 
 
+def test_every_link_leads_somewhere_in_the_repository_too() -> None:
+    """Most read the pages there; of links in the site mkdocs sees to it."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "deploy").rglob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())]
+    assert len(links) > 50
+    assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+
+
 def test_no_list_table_or_block_is_shown_as_a_paragraph(site: Path) -> None:
     """Python-Markdown wants an empty line before each, and four spaces where they are part of a list."""
     torn = [
