@@ -183,7 +183,9 @@ class Keys:
         return f"{self.namespace}:matching:answered:{request}"
 
     def matching_people(self, people: str) -> str:
-        """String: the request in flight for the same people and type, or when it was answered. Lives half an hour."""
+        """String: the request in flight for the same people and type; lives half an hour. Or, for a minute, when it was
+        answered, too.
+        """
         return f"{self.namespace}:matching:people:{people}"
 
     # --- temporary data -----------------------------------------------------------------------------
@@ -225,7 +227,7 @@ class Keys:
     # --- what the site keeps to send each thing once ------------------------------------------------
 
     def spool(self, spool_id: str) -> str:
-        """String: number of the last parcel delivered out of one spool file. Kept as long as the file."""
+        """String: number of the last parcel delivered out of one spool file. Kept: the file may come back."""
         return f"{self.namespace}:spool:{spool_id}"
 
     def last_sent(self, sender: str) -> str:

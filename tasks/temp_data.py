@@ -15,7 +15,7 @@ MOST_SLICES: Final = 10
 
 @shared_task(name="temp_data.expire")
 def expire() -> int:
-    """Publish ``temp.expired`` for all that has expired since the last run. Answers for how many."""
+    """Note that the schedule ticks, and publish ``temp.expired`` for what has expired. Answers for how many."""
     ours = clients()
     expired, now = 0, ours.stream.now()
     ours.redis.set(ours.settings.keys.last_tick, repr(now))

@@ -209,7 +209,7 @@ class LaneConsumer:
         if len(taken.entries) >= limit:
             self._next_heartbeat = 0.0  # there is more, and it need not wait
         for name in taken.fallen:
-            logger.warning("consumer %s is dead: %s takes over its entries", name, self._name)
+            logger.warning("consumer %s is gone: %s takes over its entries", name, self._name)
         self._hand_out_again(taken.entries)
 
     # --- handing out ------------------------------------------------------------------------------------
@@ -282,11 +282,11 @@ class LaneConsumer:
             self._settle_crashed(order)
 
     def _settle_crashed(self, order: Order) -> None:
-        """Hand out again what is left of a batch whose process died; bury an entry that was alone in it."""
+        """Hand out again what is left of a batch that its process did not end; bury an entry that was alone in it."""
         batch, left = order.batch, self._stream.redeliver(order.batch)
         if not left:
             return
-        logger.error("a process died over %d entries of lane %s from %s on", len(left), self._lane, batch.first)
+        logger.error("a process died, or took too long, over %d entries of lane %s from %s on", len(left), self._lane, batch.first)
         if len(left) == 1 and batch.count == 1 and left[0].deaths >= MOST_DEATHS:
             effects = burial(self._clients, left[0], order)
             self._stream.commit(self._lane, self._name, [left[0].id], effects)

@@ -46,9 +46,9 @@ class RedisIntegration:
         return health.statistics(self._site())
 
     def clear_all_cache(self) -> bool:
-        """Remove every menu, all temporary data and all that the old manager cached, and tell the workers of it.
+        """Remove every menu, all temporary data and all that the old manager cached.
 
-        Nothing else goes, such as Django's sessions. Answers whether Redis was there to do it. Workers hear of it and
+        Nothing else goes, such as Django's sessions. Answers whether all of it is removed and the workers are told, who
         build the menus of known users anew.
         """
         return clear_all(self._site()) and self.events.publish_global_event(
