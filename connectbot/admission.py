@@ -96,7 +96,7 @@ class Admission:
         with translated_errors():
             new, malformed = self._scripts["bridge_admit"](keys=keys, args=words)
         if new == -1:
-            raise BacklogFull(f"the stream {self._keys.events} is full ({self._room} entries)")
+            raise BacklogFull.of(self._keys.events, self._room)
         return Admitted(new, malformed)
 
     def note_listening(self, *, sent_ms: int, silent_seconds: float, shortest_gap_seconds: float) -> Noted:

@@ -23,6 +23,8 @@ ConnectBotError
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class ConnectBotError(Exception):
     """The root: catching it catches all that this package raises on purpose."""
@@ -57,6 +59,14 @@ class RedisUnavailable(Fault):
 
 class BacklogFull(Fault):
     """The stream holds as many waiting events as it may; nothing was published."""
+
+    @classmethod
+    def of(cls, stream: str, room: int) -> Self:
+        """The error for a stream that holds ``room`` entries, with what to do."""
+        return cls(
+            f"the stream {stream} is full ({room} entries): `connectbot check` says who lags; "
+            "start workers for a lane that does, or raise CONNECTBOT_MAX_BACKLOG"
+        )
 
 
 class SpoolUnusable(Fault):

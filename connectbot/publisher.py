@@ -108,10 +108,7 @@ class EventPublisher:
 
     def _require_room(self, done: int) -> None:
         if done == -1:
-            raise BacklogFull(
-                f"the stream {self._keys.events} is full ({self.room} entries): `connectbot check` says who lags; "
-                "start workers for a lane that does, or raise CONNECTBOT_MAX_BACKLOG"
-            )
+            raise BacklogFull.of(self._keys.events, self.room)
 
     def _try(self, event_type: str, make: Callable[[], Event]) -> bool:
         event_id = ""

@@ -141,7 +141,7 @@ class _Translation:
             raise RedisUnavailable(
                 "the stream is gone with its groups: Redis came back empty, or was flushed"
             ) from error
-        if _says(error, *_CANNOT_SERVE_CODES):
+        if says_not_now(error):
             raise cannot_serve(error) from error
 
 
@@ -179,6 +179,11 @@ def cannot_serve(error: exceptions.RedisError) -> RedisUnavailable:
     """Our error for one of redis-py's, or for an answer as it has them, that means "not now"."""
     refuses_writes = isinstance(error, exceptions.ResponseError) and _says(error, *_REFUSES_WRITES)
     return RedisUnavailable(f"Redis cannot serve this now: {error}", refuses_writes=refuses_writes)
+
+
+def says_not_now(error: exceptions.ResponseError) -> bool:
+    """Whether an answer says that Redis cannot serve now, whatever it was asked."""
+    return _says(error, *_CANNOT_SERVE_CODES)
 
 
 def told_of(error: Exception) -> str:

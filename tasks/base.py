@@ -40,8 +40,8 @@ def event_task(
 
     ``reads`` is what the handler's events are read as: a subclass of `Event` may say what it wants of their data, so
     that nothing else of it is looked at, and what does not fit becomes a dead letter (``malformed``). ``farewell`` has
-    further effects for an event that becomes a dead letter. ``one_by_one``: the handler gets each event alone, several at
-    once in threads. ``deadline`` tells until when, in epoch seconds, an event that was put aside must come back.
+    further effects for an event that becomes a dead letter. ``one_by_one``: the handler gets each event alone, several
+    at once in threads. ``deadline`` tells until when, in epoch seconds, an event that was put aside must come back.
 
     The consumer finds the `Work` as the task's attribute ``work``.
     """

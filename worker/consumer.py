@@ -286,7 +286,8 @@ class LaneConsumer:
         batch, left = order.batch, self._stream.redeliver(order.batch)
         if not left:
             return
-        logger.error("a process died, or took too long, over %d entries of lane %s from %s on", len(left), self._lane, batch.first)
+        what = "a process died, or took too long, over %d entries of lane %s from %s on"
+        logger.error(what, len(left), self._lane, batch.first)
         if len(left) == 1 and batch.count == 1 and left[0].deaths >= MOST_DEATHS:
             effects = burial(self._clients, left[0], order)
             self._stream.commit(self._lane, self._name, [left[0].id], effects)

@@ -6,7 +6,6 @@ As long as anything waits in the spool, whatever is sent goes behind it.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import uuid
 from collections.abc import Sequence
@@ -20,14 +19,12 @@ from connectbot.keys import Keys
 from connectbot.offline.outage import Outage
 from connectbot.offline.spool import Parcel, Spool, Spooled
 from connectbot.quick_script import QuickScript
-from connectbot.redis_client import Command, RedisClient, cannot_serve, translated_errors
+from connectbot.redis_client import Command, RedisClient, cannot_serve, says_not_now, translated_errors
 
 PARCELS_AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 2 * 1024 * 1024
 SENDERS_REMEMBERED_SECONDS: Final = 86_400
 """After a longer outage, an event whose publishing it had broken off could come twice."""
-
-_CANNOT_SERVE: Final = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|LOADING)\b")
 
 _WRONG_WORDS: Final = "ERR "
 """So begin answers against the words of a command; those about a key or a permission have codes of their own."""
@@ -62,13 +59,10 @@ class Delivery:
         with translated_errors():
             last, said = self._script(keys=[self._keys.events, self._keys.spool(self._spool_id)], args=words)
         if last == -1:
-            raise BacklogFull(
-                f"the stream {self._keys.events} is full ({self._room} entries): `connectbot check` says who lags; "
-                "start workers for a lane that does, or raise CONNECTBOT_MAX_BACKLOG"
-            )
+            raise BacklogFull.of(self._keys.events, self._room)
         refused = said.decode("utf-8", "replace")
-        if _CANNOT_SERVE.search(refused):
-            raise cannot_serve(redis.ResponseError(refused))
+        if says_not_now(error := redis.ResponseError(refused)):
+            raise cannot_serve(error)
         return int(last), refused
 
     def _entries_in(self, spooled: Sequence[Spooled]) -> int:
