@@ -16,10 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 
 from connectbot import menu_warmer
-from connectbot.cache_keys import menu_key
+from connectbot.cache_keys import MENU_TYPES, menu_key
 from connectbot.clients import Clients
 from connectbot.errors import UnreadableValue
-from connectbot.menus import MENU_TYPES
 from connectbot.redis_client import translated_errors
 from tasks import menus as tasks
 from worker.commands.common import INTERRUPTED, USER_ID, Failed, cell, counted, duration, json_option, opened
