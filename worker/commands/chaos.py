@@ -21,7 +21,7 @@ from worker.chaos.schedule import make_schedule
 from worker.chaos.scorecard import Scorecard
 from worker.chaos.system import ConnectBotSystem, System
 from worker.chaos.target import NAMESPACE_PREFIX, OperatorsRedis, OwnRedis
-from worker.commands.common import interrupt_on_signals
+from worker.commands.common import interrupt_on_signals, output
 
 SYSTEMS: dict[str, Callable[[Settings], System]] = {"connectbot": ConnectBotSystem, "celery": PlainCelerySystem}
 
@@ -114,5 +114,5 @@ def _show(cards: Sequence[Scorecard], *, as_json: bool) -> None:
     table = Table("", *(card.system for card in cards), title="chaos")
     for rows in zip(*(card.rows() for card in cards), strict=True):
         table.add_row(rows[0][0], *(seen for _, seen in rows))
-    Console().print(table)
+    output().print(table)
     click.echo("\n".join(f"broken: {promise}" for promise in broken) or "every promise held")
