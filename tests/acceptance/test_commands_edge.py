@@ -63,6 +63,12 @@ def test_the_group_names_the_variables_and_the_exit_statuses(settings: Settings)
         assert status in told
 
 
+@pytest.mark.parametrize("command", ["", "chaos"])
+def test_where_a_password_can_be_seen_is_said(command: str, settings: Settings) -> None:
+    told = " ".join(connectbot(settings, *command.split(), "--help").stdout.split())
+    assert "a password given here can be seen in the list of processes" in told
+
+
 def test_an_option_of_the_group_wins_over_the_environment(settings: Settings) -> None:
     away = dataclasses.replace(settings, redis_url="redis://127.0.0.1:1/0")
     done = in_process(away, "--redis-url", settings.redis_url, "--namespace", "mine", "dead", "list", "--json")
@@ -85,6 +91,12 @@ def test_redis_away_is_one_sentence(arguments: str) -> None:
     told = refusal(Settings(redis_url="redis://127.0.0.1:1/0"), *arguments.split())
     assert "Redis cannot serve this now" in told
     assert "see that the Redis of REDIS_URL runs" in told
+
+
+def test_another_redis_is_not_advised_to_be_named_where_ps_shows_its_password() -> None:
+    told = refusal(Settings(redis_url="redis://127.0.0.1:1/0"), "dead", "list")
+    assert "or name another by `REDIS_URL=... connectbot ...`; `connectbot check` says more" in told
+    assert "--redis-url" not in told
 
 
 def test_in_a_process_of_its_own_too() -> None:

@@ -22,6 +22,8 @@ from connectbot.settings import Settings
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C when there was more to do, as shells have it: 128 + SIGINT."""
 
+SEEN_BY_ALL: Final = "a password given here can be seen in the list of processes"
+
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _CELL_LETTERS: Final = 80
 _PIPE_LETTERS: Final = 10_000
@@ -47,7 +49,7 @@ class Commands(click.Group):
         except RedisUnavailable as error:
             raise Failed(
                 f"{str(error).rstrip('.')}: see that the Redis of REDIS_URL runs, or name another by "
-                "`connectbot --redis-url URL ...`; `connectbot check` says more"
+                "`REDIS_URL=... connectbot ...`; `connectbot check` says more"
             ) from error
         except ConnectBotError as error:
             raise Failed(str(error)) from error
