@@ -7,6 +7,7 @@ own keys are in `connectbot.keys`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class CacheKeys:
 
 
 MENU_PREFIX = "menu:user:"
+MENU_TYPES: Final = ("main", "preferences", "activities", "admin")
 TEMP_PREFIX = "temp:"
 SESSIONS = "sessions"
 """The namespace of sessions' temporary data (contract v21)."""

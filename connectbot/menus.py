@@ -11,7 +11,7 @@ import msgspec
 
 from connectbot import json_text, scan
 from connectbot.cache import Cache, Ending, Stencil
-from connectbot.cache_keys import MENU_PREFIX, CacheKeys, menu_key
+from connectbot.cache_keys import MENU_PREFIX, MENU_TYPES, CacheKeys, menu_key
 from connectbot.effects import Column, ForEach, Listed, Values, with_id
 from connectbot.errors import UnreadableValue
 from connectbot.keys import Keys
@@ -21,7 +21,6 @@ from connectbot.users import DEFAULT_ROLE, LONGEST_ROLE
 
 Menu = dict[str, Any]
 
-MENU_TYPES: Final = ("main", "preferences", "activities", "admin")
 ADMIN_ROLES: Final = frozenset({"admin", "super_admin"})
 
 _USER_ID: Final = re.compile(rb"-?\d{1,19}")

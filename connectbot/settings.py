@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from decouple import AutoConfig, UndefinedValueError
 
-from connectbot.cache_keys import CacheKeys
+from connectbot.cache_keys import MENU_TYPES, CacheKeys
 from connectbot.errors import SettingsError
 from connectbot.keys import Keys
 
 MOST_IN_A_BATCH: Final = 5000
 """A batch is acknowledged by one command, and Lua's ``unpack`` takes some 7,990 words."""
+HOUR_SECONDS: Final = 3600
+YEAR_SECONDS: Final = 365 * 86_400
 
 
 def _setting(variable: str, default: Any, meaning: str, *, secret: bool = False) -> Any:
@@ -212,10 +215,20 @@ class Settings:
         _require(self.batch_size <= MOST_IN_A_BATCH, "CONNECTBOT_BATCH_SIZE", most)
         _require(self.java_batch_size <= MOST_IN_A_BATCH, "CONNECTBOT_JAVA_BATCH_SIZE", most)
         _require(_is_time_zone(self.timezone), "CONNECTBOT_TIMEZONE", "must be a time zone such as Europe/Moscow")
+        menus = f"must be of {', '.join(MENU_TYPES)}, separated by commas"
+        _require(set(self.warm_menus) <= set(MENU_TYPES), "CONNECTBOT_WARM_MENUS", menus)
+        address = "must be host:port, such as 127.0.0.1:9808, or off"
+        _require(_is_address_or_off(self.probes), "CONNECTBOT_PROBES", address)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 _require(0 < value < math.inf, field.metadata["variable"], "must be a number greater than 0")
+        lease = f"must be from 1 to {HOUR_SECONDS:,} seconds"  # renewed five times in that time
+        _require(1 <= self.lease_seconds <= HOUR_SECONDS, "CONNECTBOT_LEASE_SECONDS", lease)
+        hour, year = f"must be at most {HOUR_SECONDS:,} seconds", f"must be at most {YEAR_SECONDS:,} seconds, a year"
+        _require(self.java_service_timeout_seconds <= HOUR_SECONDS, "JAVA_SERVICE_TIMEOUT", hour)
+        _require(self.menu_ttl_seconds <= YEAR_SECONDS, "MENU_TTL_SECONDS", year)
+        _require(self.temp_data_ttl_seconds <= YEAR_SECONDS, "TEMP_DATA_TTL_SECONDS", year)
 
     @classmethod
     def load(cls) -> Settings:
@@ -307,6 +320,10 @@ def _is_time_zone(name: str) -> bool:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return name == "UTC"  # needs no database of time zones
     return True
+
+
+def _is_address_or_off(text: str) -> bool:
+    return text == "off" or re.fullmatch(r"\S+:[0-9]{1,5}", text) is not None  # no host would be every one
 
 
 def _require(condition: bool, variable: str, rule: str) -> None:

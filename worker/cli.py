@@ -7,7 +7,7 @@ import os
 import click
 
 from worker.commands import bench, chaos, check, completion, dead, events, java, menus, stack, stats, temp
-from worker.commands.common import Commands
+from worker.commands.common import SEEN_BY_ALL, Commands
 
 _EPILOG = """\b
 Exit status
@@ -21,7 +21,12 @@ Settings are read from the environment, or from the file .env in the current dir
 
 @click.group(cls=Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="connectbot-worker", prog_name="connectbot")
-@click.option("--redis-url", envvar="REDIS_URL", show_envvar=True, help="Redis of the installation.")
+@click.option(
+    "--redis-url",
+    envvar="REDIS_URL",
+    show_envvar=True,
+    help=f"Redis of the installation; {SEEN_BY_ALL}, one in the variable cannot.",
+)
 @click.option(
     "--namespace", envvar="CONNECTBOT_NAMESPACE", show_envvar=True, help="First part of its keys and channels."
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from connectbot.cache_keys import MENU_TYPES
 from connectbot.integration.arguments import as_seconds, writing
 from connectbot.integration.component import Component
 from connectbot.integration.site import Site
-from connectbot.menus import BUILDERS, MENU_TYPES, Menu, menu_record
+from connectbot.menus import BUILDERS, Menu, menu_record
 from connectbot.users import DEFAULT_ROLE
 
 __all__ = ["MenuBuilder", "MenuCache"]

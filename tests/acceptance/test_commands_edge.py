@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,11 +17,14 @@ import click
 import pytest
 
 from connectbot.clients import Clients
+from connectbot.menus import build_main_menu
+from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from tests.acceptance.command_line import COMMAND, connectbot, environment_of, in_process, refusal
 from tests.redis_acl import with_role
 from tests.support import ROOT
 from worker.cli import connectbot as group
+from worker.commands.common import output
 
 NO_FACTS = {"completion"}
 """Commands that print no facts: these have no ``--json``."""
@@ -59,6 +63,12 @@ def test_the_group_names_the_variables_and_the_exit_statuses(settings: Settings)
         assert status in told
 
 
+@pytest.mark.parametrize("command", ["", "chaos"])
+def test_where_a_password_can_be_seen_is_said(command: str, settings: Settings) -> None:
+    told = " ".join(connectbot(settings, *command.split(), "--help").stdout.split())
+    assert "a password given here can be seen in the list of processes" in told
+
+
 def test_an_option_of_the_group_wins_over_the_environment(settings: Settings) -> None:
     away = dataclasses.replace(settings, redis_url="redis://127.0.0.1:1/0")
     done = in_process(away, "--redis-url", settings.redis_url, "--namespace", "mine", "dead", "list", "--json")
@@ -81,6 +91,12 @@ def test_redis_away_is_one_sentence(arguments: str) -> None:
     told = refusal(Settings(redis_url="redis://127.0.0.1:1/0"), *arguments.split())
     assert "Redis cannot serve this now" in told
     assert "see that the Redis of REDIS_URL runs" in told
+
+
+def test_another_redis_is_not_advised_to_be_named_where_ps_shows_its_password() -> None:
+    told = refusal(Settings(redis_url="redis://127.0.0.1:1/0"), "dead", "list")
+    assert "or name another by `REDIS_URL=... connectbot ...`; `connectbot check` says more" in told
+    assert "--redis-url" not in told
 
 
 def test_in_a_process_of_its_own_too() -> None:
@@ -176,6 +192,44 @@ def test_a_reader_that_has_enough_gets_no_traceback(settings: Settings) -> None:
         assert "user.login" in process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "row"),
+    [
+        ("dead list", r"1767225600000-0 +2026-01-01 00:00:00 +user\.created +default +attempts_exhausted +8"),
+        ("temp list", r"user_7 +conversation_state_of_the_survey +\S.*"),
+        ("temp show 7", r"conversation_state_of_the_survey +\S.* dict +\S+ \S+ +\d+"),
+        ("menus show 7", r"👤 Профиль +profile +show_profile"),
+        ("java status", r"│ oldest parked +│ - +│"),
+        ("stats", r"users with menus +0 cached of 0 known"),
+    ],
+)
+def test_a_row_is_one_line_for_whoever_is_no_terminal(
+    arguments: str, row: str, settings: Settings, client: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Clients.open(settings)
+    ours.temp_data.store("user_7", "conversation_state_of_the_survey", {}, now=time.time())
+    ours.menus.store(7, "main", build_main_menu(7), now=time.time())
+    ours.redis.close()
+    client.xadd(
+        settings.keys.dead,
+        {
+            "type": "user.created", "event": "{}", "lane": "default", "reason": "attempts_exhausted",
+            "error": "KeyError", "attempts": 8, "entry_id": "1-1",
+        },
+        id="1767225600000-0",
+    )  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "20")
+    lines = connectbot(settings, *arguments.split()).stdout.splitlines()
+    assert [line for line in lines if re.fullmatch(row, line.strip())], "\n".join(lines)
+
+
+def test_a_terminal_gets_what_fits_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert output().width == 60
 
 
 # --- completion ---------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from connectbot.errors import SettingsError
+from connectbot.menus import BUILDERS
 from connectbot.settings import Settings
 from tests.support import ROOT
 
@@ -148,6 +149,57 @@ def test_a_batch_that_no_commit_could_hold_is_refused(variable: str, monkeypatch
     monkeypatch.setenv(variable, "5001")
     with pytest.raises(SettingsError, match=rf"^{variable} must be at most 5,000$"):
         Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("variable", "least", "most", "refused", "rule"),
+    [
+        ("CONNECTBOT_LEASE_SECONDS", "1", "3600", ["0.0005", "0.99", "3601"], "from 1 to 3,600 seconds"),
+        ("JAVA_SERVICE_TIMEOUT", "0.1", "3600", ["3601"], "at most 3,600 seconds"),
+        ("MENU_TTL_SECONDS", "1", "31536000", ["31536001"], "at most 31,536,000 seconds, a year"),
+        ("TEMP_DATA_TTL_SECONDS", "1", "31536000", ["31536001"], "at most 31,536,000 seconds, a year"),
+    ],
+)
+def test_a_time_beyond_reason_is_refused(
+    variable: str, least: str, most: str, refused: list[str], rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text in (least, most):
+        monkeypatch.setenv(variable, text)
+        Settings.load()
+    for text in refused:
+        monkeypatch.setenv(variable, text)
+        with pytest.raises(SettingsError, match=rf"^{variable} must be {rule}$"):
+            Settings.load()
+
+
+@pytest.mark.parametrize("text", ["mian", "main,mian", "main preferences", "Main"])
+def test_a_menu_that_there_is_not_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTBOT_WARM_MENUS", text)
+    with pytest.raises(
+        SettingsError,
+        match=r"^CONNECTBOT_WARM_MENUS must be of main, preferences, activities, admin, separated by commas$",
+    ):
+        Settings.load()
+
+
+def test_every_menu_that_there_is_may_be_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTBOT_WARM_MENUS", ",".join(BUILDERS))
+    assert Settings.load().warm_menus == tuple(BUILDERS)
+
+
+@pytest.mark.parametrize("text", ["19808", ":19808", "localhost", "localhost:", "localhost:http", "OFF", "on"])
+def test_probes_without_host_or_port_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTBOT_PROBES", text)
+    with pytest.raises(
+        SettingsError, match=r"^CONNECTBOT_PROBES must be host:port, such as 127\.0\.0\.1:9808, or off$"
+    ):
+        Settings.load()
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:0", "0.0.0.0:9808", "localhost:9808", "[::1]:9808", "[::]:0", "off"])
+def test_probes_may_be_anywhere_or_off(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTBOT_PROBES", text)
+    assert Settings.load().probes == text
 
 
 def test_a_switch_that_is_neither_on_nor_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from connectbot.publisher import user_event
 from connectbot.redis_client import translated_errors
 from connectbot.settings import Settings
 from worker.chaos.fleet import Fleet
-from worker.commands.common import Failed, interrupt_on_signals, json_option
+from worker.commands.common import Failed, interrupt_on_signals, json_option, output
 from worker.routing import DEFAULT, LANES
 
 AT_ONCE: Final = 500
@@ -177,7 +177,7 @@ def _show(figures: dict[str, Any]) -> None:
         ("from publishing to the effect, p99", "latency_p99_ms", "ms"),
     ):
         table.add_row(what, f"{figures[name]:,} {unit}")
-    Console().print(table)
+    output().print(table)
     click.echo(
         f"{figures['events']:,} events, {figures['cpus']} CPUs, Python {figures['python']}, Redis {figures['redis']}. "
         "`make bench`, in the repository, compares with other systems."

@@ -21,7 +21,7 @@ from worker.chaos.schedule import make_schedule
 from worker.chaos.scorecard import Scorecard
 from worker.chaos.system import ConnectBotSystem, System
 from worker.chaos.target import NAMESPACE_PREFIX, OperatorsRedis, OwnRedis
-from worker.commands.common import interrupt_on_signals
+from worker.commands.common import SEEN_BY_ALL, interrupt_on_signals, output
 
 SYSTEMS: dict[str, Callable[[Settings], System]] = {"connectbot": ConnectBotSystem, "celery": PlainCelerySystem}
 
@@ -39,7 +39,11 @@ SYSTEMS: dict[str, Callable[[Settings], System]] = {"connectbot": ConnectBotSyst
 @click.option("--workers", default=3, show_default=True, type=click.IntRange(1), help="Workers, of two processes each.")
 @click.option("--seed", default=1, show_default=True, help="The same seed plays the same attacks again.")
 @click.option("--compare", type=click.Choice(["celery"]), help="Attack plain Celery tasks in the same way, too.")
-@click.option("--redis-url", default="", help="Use this Redis, and leave it alone, instead of an embedded one.")
+@click.option(
+    "--redis-url",
+    default="",
+    help=f"Use this Redis, and leave it alone, instead of an embedded one; {SEEN_BY_ALL}.",
+)
 @click.option("--allow-foreign-keys", is_flag=True, help="Use it although there are keys in it that are not of chaos.")
 @click.option("--log-directory", type=click.Path(file_okay=False, path_type=Path), help="Keep the workers' logs here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scorecards as one JSON object, and nothing else.")
@@ -114,5 +118,5 @@ def _show(cards: Sequence[Scorecard], *, as_json: bool) -> None:
     table = Table("", *(card.system for card in cards), title="chaos")
     for rows in zip(*(card.rows() for card in cards), strict=True):
         table.add_row(rows[0][0], *(seen for _, seen in rows))
-    Console().print(table)
+    output().print(table)
     click.echo("\n".join(f"broken: {promise}" for promise in broken) or "every promise held")

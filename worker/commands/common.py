@@ -6,11 +6,13 @@ import errno
 import math
 import re
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 import click
 import redis
+from rich.console import Console
 from rich.text import Text
 
 from connectbot.clients import Clients
@@ -20,8 +22,11 @@ from connectbot.settings import Settings
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C when there was more to do, as shells have it: 128 + SIGINT."""
 
+SEEN_BY_ALL: Final = "a password given here can be seen in the list of processes"
+
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _CELL_LETTERS: Final = 80
+_PIPE_LETTERS: Final = 10_000
 
 
 class Failed(click.ClickException):
@@ -44,7 +49,7 @@ class Commands(click.Group):
         except RedisUnavailable as error:
             raise Failed(
                 f"{str(error).rstrip('.')}: see that the Redis of REDIS_URL runs, or name another by "
-                "`connectbot --redis-url URL ...`; `connectbot check` says more"
+                "`REDIS_URL=... connectbot ...`; `connectbot check` says more"
             ) from error
         except ConnectBotError as error:
             raise Failed(str(error)) from error
@@ -134,6 +139,11 @@ LIMIT: Final = click.IntRange(1, 1_000_000_000)
 def printable(text: str) -> str:
     """What came from outside must not command the operator's terminal."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def output() -> Console:
+    """Where tables are printed: a terminal gets what fits on it, `grep` and a file each row on one line."""
+    return Console(width=None if sys.stdout.isatty() else _PIPE_LETTERS)
 
 
 def cell(text: str) -> Text:

@@ -10,16 +10,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 import click
-from rich.console import Console
 from rich.table import Column, Table
 
 from connectbot.dead_letters import DeadLetters, Selection, in_steps
 from connectbot.errors import BacklogFull, RedisUnavailable
-from worker.commands.common import LIMIT, Age, Failed, Number, cell, json_option, opened, printable
+from worker.commands.common import LIMIT, Age, Failed, Number, cell, json_option, opened, output, printable
 
 LISTED: Final = 100
-
-console = Console()
 
 
 def selecting(command: Callable[..., None]) -> Callable[..., None]:
@@ -91,7 +88,7 @@ def list_letters(selection: Selection, limit: int, as_json: bool) -> None:
         cells = (row["id"], died_at, row["type"], row["lane"], row["reason"], str(row["attempts"]))
         table.add_row(*map(cell, cells))
     if found:
-        console.print(table)
+        output().print(table)
     click.echo(f"{len(found)} listed, {len(letters)} dead letters in all")
 
 

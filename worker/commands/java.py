@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from connectbot.java.circuit_breaker import State
-from worker.commands.common import Failed, json_option, opened
+from worker.commands.common import Failed, json_option, opened, output
 
 
 @click.group()
@@ -77,7 +76,7 @@ def _show(values: dict[str, Any], *, as_json: bool) -> None:
     table = Table(show_header=False)
     for name, value in values.items():
         table.add_row(name.replace("_", " "), _shown(name, value))
-    Console().print(table)
+    output().print(table)
 
 
 def _shown(name: str, value: Any) -> str:

@@ -16,13 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 
 from connectbot import menu_warmer
-from connectbot.cache_keys import menu_key
+from connectbot.cache_keys import MENU_TYPES, menu_key
 from connectbot.clients import Clients
 from connectbot.errors import UnreadableValue
-from connectbot.menus import MENU_TYPES
 from connectbot.redis_client import translated_errors
 from tasks import menus as tasks
-from worker.commands.common import INTERRUPTED, USER_ID, Failed, cell, counted, duration, json_option, opened
+from worker.commands.common import INTERRUPTED, USER_ID, Failed, cell, counted, duration, json_option, opened, output
 
 _USERS: Final = click.argument("user_ids", metavar="USER...", nargs=-1, required=True, type=USER_ID)
 
@@ -193,10 +192,10 @@ def _show_menu(menu_type: str, menu: dict[str, Any]) -> None:
     data = menu.get("data")
     options = data.get("options") if isinstance(data, dict) else None
     if not isinstance(options, list):
-        Console().print(cell(menu.get("error") or json.dumps(data, ensure_ascii=False)))
+        output().print(cell(menu.get("error") or json.dumps(data, ensure_ascii=False)))
         return
     table = Table("label", "key", "action", box=None, show_header=False, padding=(0, 2))
     for option in options:
         words = option if isinstance(option, dict) else {"label": option}
         table.add_row(*(cell(str(words.get(name, ""))) for name in ("label", "key", "action")))
-    Console().print(table)
+    output().print(table)

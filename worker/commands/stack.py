@@ -20,13 +20,11 @@ from rich.table import Table
 from connectbot.clients import Clients
 from connectbot.redis_url import RedisAddress
 from connectbot.settings import Settings
-from worker.commands.common import interrupt_on_signals, json_option
+from worker.commands.common import interrupt_on_signals, json_option, output
 from worker.demo import Line, Scenario
 from worker.stack import Stack
 
 STATE_DIRECTORY = ".connectbot"
-
-console = Console()
 
 
 @click.command()
@@ -70,9 +68,9 @@ def _show_summary(lines: Sequence[Line], menu: dict[str, Any] | None, *, seconds
         click.echo(json.dumps({"ok": holds, "seconds": round(seconds, 1), "lines": rows, "menu": menu}))
         return
     if menu:
-        console.print("One of the menus, as Django reads it:")
-        console.print_json(data=menu)
-    console.print(_table(lines, title=f"The demo took {seconds:.1f} s"))
+        output().print("One of the menus, as Django reads it:")
+        output().print_json(data=menu)
+    output().print(_table(lines, title=f"The demo took {seconds:.1f} s"))
 
 
 @click.command()
@@ -123,5 +121,5 @@ def _show_addresses(stack: Stack, directory: Path, *, as_json: bool) -> None:
     table = Table(show_header=False)
     for name, address in addresses.items():
         table.add_row(name.replace("_", " "), address)
-    console.print(table)
-    console.print("Ctrl-C stops everything.")
+    output().print(table)
+    output().print("Ctrl-C stops everything.")

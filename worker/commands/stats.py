@@ -22,7 +22,7 @@ from connectbot.watching.figures import Figures, LaneFigures, read_figures
 from connectbot.watching.processes import Processes, Seen
 from connectbot.watching.queues import tasks_waiting
 from connectbot.watching.servers import servers
-from worker.commands.common import Number, duration, json_option
+from worker.commands.common import Number, duration, json_option, output
 from worker.routing import LANES
 
 SAMPLE_SECONDS: Final = 1.0
@@ -88,7 +88,7 @@ def _print(reading: Reading, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(reading.as_dict()))
     else:
-        Console().print(render(reading))
+        output().print(render(reading))
 
 
 def _watch(settings: Settings, interval: float) -> None:

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import click
-from rich.console import Console
 from rich.table import Column, Table
 
 from connectbot import json_text
@@ -20,7 +19,18 @@ from connectbot.clients import Clients
 from connectbot.errors import UnreadableValue
 from connectbot.redis_client import translated_errors
 from connectbot.temp_data import decode
-from worker.commands.common import LIMIT, USER_ID, Failed, cell, counted, duration, json_option, opened, printable
+from worker.commands.common import (
+    LIMIT,
+    USER_ID,
+    Failed,
+    cell,
+    counted,
+    duration,
+    json_option,
+    opened,
+    output,
+    printable,
+)
 
 LISTED: Final = 100
 FORMS: Final = "form_data_"
@@ -73,7 +83,7 @@ def list_(*, namespace: str | None, user_id: int | None, due: bool, limit: int, 
         table = Table(Column("namespace", no_wrap=True), "key", "left", box=None)
         for row in rows:
             table.add_row(cell(row.namespace), cell(row.key), _left(row.expires_in_seconds))
-        Console().print(table)
+        output().print(table)
     click.echo(f"{len(rows)} listed, {total} in all")
 
 
@@ -171,7 +181,7 @@ def _show(rows: Sequence[dict[str, Any]], *, payload: bool) -> None:
         stored = str(row["created_at"] or "?")[:19].replace("T", " ")
         cells = (row["key"], _left(row["expires_in_seconds"]), row.get("error") or str(row["type"]), stored)
         table.add_row(*map(cell, cells), str(row["bytes"] or "-"))
-    Console().print(table)
+    output().print(table)
     for row in rows if payload else ():
         if "data" in row:
             shown = json.dumps(row["data"], ensure_ascii=False, default=repr)
