@@ -19,7 +19,7 @@ from connectbot.errors import SettingsError
 from connectbot.keys import Keys
 
 MOST_IN_A_BATCH: Final = 5000
-"""A batch is acknowledged by one command, and Lua's ``unpack`` takes some 7,990 words."""
+"""A batch may be acknowledged by one command (XACK), and Lua's ``unpack`` takes some 7,990 words."""
 HOUR_SECONDS: Final = 3600
 YEAR_SECONDS: Final = 365 * 86_400
 
@@ -95,7 +95,8 @@ class Settings:
     java_calls_per_process: int = _setting(
         "CONNECTBOT_JAVA_CALLS",
         8,
-        "Calls of the matching service that one process of the lane `java` keeps in flight. Unset: 8.",
+        "What one process works on at once: calls of the matching service in the lane `java`, enqueued tasks in either lane. "
+        "Unset: 8.",
     )
     breaker_failure_rate_threshold: float = _setting(
         "CONNECTBOT_JAVA_BREAKER_FAILURE_RATE_THRESHOLD",
