@@ -95,8 +95,8 @@ class Settings:
     java_calls_per_process: int = _setting(
         "CONNECTBOT_JAVA_CALLS",
         8,
-        "What one process works on at once: calls of the matching service in the lane `java`, enqueued tasks in either lane. "
-        "Unset: 8.",
+        "What one process works on at once: calls of the matching service in the lane `java`, enqueued tasks in either "
+        "lane. Unset: 8.",
     )
     breaker_failure_rate_threshold: float = _setting(
         "CONNECTBOT_JAVA_BREAKER_FAILURE_RATE_THRESHOLD",
