@@ -135,10 +135,14 @@ class Later(Answer):
 
 
 class Parked(Later):
-    """Try this event again when what it needs is back; it is no attempt, and nobody knows how long it takes."""
+    """Try this event again when what it needs is back; it is no attempt, and nobody knows how long it takes.
 
-    def __init__(self, reason: str) -> None:
+    ``tried`` says that what it needs was asked in vain, not only known to be away: then others have their turn first.
+    """
+
+    def __init__(self, reason: str, *, tried: bool = False) -> None:
         super().__init__(reason, counted=False)
+        self.tried = tried
 
 
 class Never(Answer):

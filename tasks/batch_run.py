@@ -225,7 +225,8 @@ class BatchRun:
     def _park(self, one: Received, error: Parked, deadline: float | None) -> Effects:
         logger.info("event %s (%s) is parked: %s", one.event.id, one.event.type, self._describe(error))
         effects = Effects()
-        effects.add(*aside.parking(self._keys, self._batch.lane, one.entry, deadline=deadline))
+        tries = one.entry.tries + error.tried
+        effects.add(*aside.parking(self._keys, self._batch.lane, one.entry, deadline=deadline, tries=tries))
         self._note(effects, one, "parked", error, attempts=one.entry.attempts, until=deadline)
         return effects
 

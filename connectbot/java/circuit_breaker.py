@@ -90,7 +90,11 @@ class Tended:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The breaker as an operator wants to see it. Rates are percentages of ``calls``, the latest ones."""
+    """The breaker as an operator wants to see it. Rates are percentages of ``calls``, the latest ones.
+
+    ``oldest_parked`` is when the parked job came whose turn is next (epoch seconds): the oldest, but for those whose
+    tries have failed.
+    """
 
     state: str
     since: float
@@ -156,7 +160,7 @@ class CircuitBreaker:
             pipe.llen(self._keys.java_breaker_window)
             pipe.zcard(self._keys.java_permits)
             pipe.zcard(self._keys.parked(self._lane))
-            pipe.zrange(self._keys.parked(self._lane), 0, 0, withscores=True)
+            pipe.zrange(self._keys.parked(self._lane), 0, 0)
             held, calls, in_flight, parked, oldest = pipe.execute()
         return Status(
             state=held.get(b"state", b"closed").decode(),
@@ -167,7 +171,7 @@ class CircuitBreaker:
             slow_call_rate=int(held.get(b"slow", 0)) * 100 / max(calls, 1),
             in_flight=in_flight,
             parked=parked,
-            oldest_parked=oldest[0][1] / 1000 if oldest else None,
+            oldest_parked=int(oldest[0].partition(b"-")[0]) / 1000 if oldest else None,
         )
 
     # --- inside ---------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ class JavaGate:
             state = self._return(permit, outcome, begun)
             if isinstance(fault, JavaServiceUnavailable):
                 if state in (State.OPEN, State.FORCED_OPEN):
-                    raise Parked(fault.reason) from fault
+                    raise Parked(fault.reason, tried=True) from fault
                 fault.away = fault.away or state is State.HALF_OPEN  # a trial is no attempt
             raise
         except BaseException:

@@ -3,8 +3,8 @@
 -- ARGV  2 permit   3 milliseconds after which it lapses   4 name under which the job was parked, or ""
 -- Returns {"go", 0}, {"park", 0}, or {"wait", milliseconds}.
 --
--- A job that comes while older ones are parked is parked behind them: the oldest goes first. What was parked and is
--- released passes. The rate is kept by GCRA: one time stamp says until when it is used up.
+-- A job that comes while others are parked is parked, too, and has its turn (aside.py): the oldest goes first, but for
+-- those that failed. What was parked and is released passes. The rate is kept by GCRA: one time stamp says until when it is used up.
 
 if ARGV[4] ~= "" then redis.call("ZREM", KEYS[9], ARGV[4]) end
 
