@@ -2,6 +2,9 @@
 
 The timeout of a socket is for each part that comes, and begins anew with the next: a service that sends a byte now and
 then could hold a call for ever. Here it is for the whole answer, from its status to the last of its body.
+
+An interim answer (1xx, as 103 Early Hints) is passed over for the one that follows it. http.client does so with 100
+only, and would leave what follows others on the connection, for whoever calls next.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ import io
 import socket
 import time
 from collections.abc import Mapping
-from http.client import HTTPResponse
+from http import HTTPStatus
+from http.client import HTTPResponse, parse_headers
 from typing import Any, Final
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -43,6 +47,18 @@ class _Answer(HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp = io.BufferedReader(_Timely(sock, self.fp.detach()))
+
+    def begin(self) -> None:
+        super().begin()
+        if self.status == HTTPStatus.SWITCHING_PROTOCOLS:  # nobody has asked for it: whatever follows is no answer
+            self.will_close = True
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status >= 200 or status == HTTPStatus.SWITCHING_PROTOCOLS:
+                return version, status, reason
+            parse_headers(self.fp)
 
 
 class _Http(HTTPConnection):

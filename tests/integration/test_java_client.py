@@ -345,6 +345,7 @@ GOOD = b'{"status": "ok", "pairs": []}'
         (http(b"[" * 100_000), "nonsense"),
         (http(b"junk", b"Content-Encoding: gzip", b"Content-Length: 4"), "nonsense"),
         (http(GOOD, status=b"700 Odd"), "nonsense"),
+        (http(b"", b"Upgrade: h2c", status=b"101 Switching Protocols"), "nonsense"),
         (http(GOOD, status=b"302 Found"), "redirected"),
         (http(b" " * (LARGEST_ANSWER_BYTES + 1)), "answer_too_large"),
         (http(b" " * (LARGEST_ANSWER_BYTES + 1), b"Connection: close"), "answer_too_large"),
@@ -374,6 +375,21 @@ def test_an_answer_may_be_chunked_or_end_with_the_connection(clients: Clients) -
             assert clients(url).forward("secret_coffee", {}, idempotency_key="k") == {"status": "ok", "pairs": []}
 
 
+@pytest.mark.parametrize("status", [b"100 Continue", b"102 Processing", b"103 Early Hints"])
+def test_an_interim_answer_is_passed_over_for_the_one_that_follows(clients: Clients, status: bytes) -> None:
+    interim = http(b"", b"Link: </x>; rel=preload", status=status)
+    with answering(interim + interim, interim, http(GOOD), pause_seconds=0.02) as url:
+        answer = clients(url).forward("secret_coffee", {}, idempotency_key="k")
+    assert answer == {"status": "ok", "pairs": []}
+
+
+def test_a_connection_is_not_used_again_for_which_the_service_has_changed_the_protocol(clients: Clients) -> None:
+    with answering(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", hold=True) as url:
+        client = clients(url)
+        assert reason_of(match(client)) == "nonsense"
+        assert client._pool.pool.queue[-1].is_closed  # type: ignore[union-attr]
+
+
 def test_an_answer_that_stops_in_the_middle_is_not_waited_for(clients: Clients) -> None:
     with answering(http(GOOD, b"Content-Length: 500"), hold=True) as url:
         assert reason_of(match(clients(url, timeout_seconds=0.3))) == "timeout"
@@ -385,6 +401,7 @@ def test_an_answer_that_stops_in_the_middle_is_not_waited_for(clients: Clients) 
         (b"HTTP/1.1 200 ", b"O"),
         (b"HTTP/1.1 200 OK\r\nX-Odd: ", b"x"),
         (b"HTTP/1.1 100 Continue\r\n", b"X: x\r\n"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
         (http(b"", b"Content-Length: 500"), b" "),
         (http(b"", b"Content-Length: 500", status=b"503 Away"), b" "),
         (http(b"", b"Transfer-Encoding: chunked"), b"0"),
