@@ -306,6 +306,20 @@ def let_time_pass(ours: Clients, lane: InlineLane) -> None:
     lane.run()
 
 
+def test_a_service_that_asks_for_no_delay_is_asked_less_and_less_often(
+    ours: Clients, lane: InlineLane, service: MatchingService
+) -> None:
+    delayed = ours.settings.keys.delayed("java")
+    service.switch(status=429, retry_after="0")
+    ask(ours, 1)
+    lane.run()
+    for usual_seconds in (1, 2, 4, 8):
+        ((_, due),) = ours.redis.zrange(delayed, 0, -1, withscores=True)
+        assert usual_seconds * 0.5 < due - time.time() + 0.4
+        let_time_pass(ours, lane)
+    assert service.calls.shown()["requests"] == 5
+
+
 # --- asked twice ----------------------------------------------------------------------------------------------------
 
 
