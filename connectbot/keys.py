@@ -149,7 +149,7 @@ class Keys:
 
     @property
     def java_breaker(self) -> str:
-        """Hash: the circuit breaker's state and since when. Kept."""
+        """Hash: the circuit breaker's state and since when, and the longest time a permit was given for. Kept."""
         return f"{self.namespace}:java:breaker"
 
     @property

@@ -23,6 +23,9 @@ local early = used_up - now_ms - rules.burst_ms
 if early > 0 then return {"wait", math.ceil(early)} end
 redis.call("SET", KEYS[6], string.format("%.3f", used_up + interval), "PX", math.ceil(used_up + interval - now_ms) + 1)
 
+if tonumber(ARGV[3]) > (tonumber(redis.call("HGET", KEYS[1], "longest_ms")) or 0) then
+  redis.call("HSET", KEYS[1], "longest_ms", ARGV[3])
+end
 local lapses = string.format("%.0f", now_ms + ARGV[3])
 redis.call("ZADD", KEYS[5], lapses, ARGV[2])
 if now_state == "half_open" then redis.call("ZADD", KEYS[3], lapses, ARGV[2]) end

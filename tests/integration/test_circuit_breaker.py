@@ -339,6 +339,26 @@ def test_a_clock_set_back_keeps_nobody_parked(
     wait_until(goes_on, deadline_seconds=10, what="a look at health, or a release")
 
 
+def test_a_clock_set_back_holds_no_permit_and_no_trial(
+    make: Callable[..., CircuitBreaker], stream: EventStream, client: RedisClient
+) -> None:
+    breaker = make(max_concurrent=3)
+    assert admit(breaker, "p") is Verdict.GO
+    park(stream, "1-0")
+    half_open(breaker)
+    ahead = {name: time.time() * 1000 + AN_HOUR_MS for name in "abc"}
+    for key in (KEYS.java_breaker_trials, KEYS.java_permits, KEYS.released("java")):
+        client.zadd(key, ahead)
+    assert breaker.tend(probe_seconds=1).released == 1
+    assert admit(breaker, "q") is Verdict.GO
+
+
+def test_a_permit_may_last_long(make: Callable[..., CircuitBreaker]) -> None:
+    breaker = make(max_concurrent=1)
+    assert admit(breaker, "p", lapses_seconds=7200) is Verdict.GO
+    assert admit(breaker, "q", lapses_seconds=60) is Verdict.WAIT
+
+
 def test_a_clock_set_back_does_not_use_the_rate_up(make: Callable[..., CircuitBreaker], client: RedisClient) -> None:
     client.set(KEYS.java_rate, f"{time.time() * 1000 + AN_HOUR_MS:.3f}", px=AN_HOUR_MS)
     assert admit(make(rate=10), "p") is Verdict.GO
