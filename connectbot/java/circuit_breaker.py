@@ -23,8 +23,9 @@ from connectbot.redis_client import RedisClient, translated_errors
 from connectbot.scripts import text_of
 from connectbot.settings import Settings
 
-Outcome = Literal["success", "failure", "ignored"]
-"""How a call went; what says nothing of the service is ignored."""
+Outcome = Literal["success", "failure", "cut_short", "ignored"]
+"""How a call went; what says nothing of the service is ignored. One cut short by its request's own deadline has not
+failed: it is ignored, too, unless it was slow by then."""
 
 BURST_MS: Final = 50
 """Calls of so many milliseconds may begin at once without exceeding the rate."""

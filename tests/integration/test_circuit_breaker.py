@@ -93,6 +93,15 @@ def test_what_says_nothing_of_the_service_is_not_counted(make: Callable[..., Cir
     assert breaker.status().calls == 0
 
 
+def test_calls_cut_short_by_their_deadlines_count_where_they_were_slow(make: Callable[..., CircuitBreaker]) -> None:
+    breaker = make()
+    assert called(breaker, *["cut_short"] * 10, seconds=0.9) is State.CLOSED
+    assert breaker.status().calls == 0
+    assert called(breaker, *["cut_short"] * 3, seconds=1.0) is State.CLOSED
+    assert (breaker.status().failure_rate, breaker.status().slow_call_rate) == (0, 100)
+    assert called(breaker, "cut_short", seconds=1.0) is State.OPEN
+
+
 def test_an_outcome_that_is_told_twice_counts_once(make: Callable[..., CircuitBreaker]) -> None:
     breaker = make()
     assert called(breaker, "failure") is State.CLOSED
@@ -390,6 +399,15 @@ def test_some_reasons_do_not_blame_the_service(make: Callable[..., CircuitBreake
         with pytest.raises(JavaServiceUnavailable):
             gate.call(lambda: away(reason))
     assert gate.breaker.status().calls == 0
+
+
+def test_a_service_that_hangs_opens_it_though_each_request_is_in_a_hurry(make: Callable[..., CircuitBreaker]) -> None:
+    gate = JavaGate(make(slow_call_ms=0), patience_seconds=1, call_seconds=1)
+    for _ in range(3):
+        with pytest.raises(JavaServiceUnavailable):
+            gate.call(lambda: away("timeout"), hurried=True)
+    with pytest.raises(Parked, match="timeout"):
+        gate.call(lambda: away("timeout"), hurried=True)
 
 
 def test_a_refusal_is_a_success_of_the_service_but_nonsense_is_not(make: Callable[..., CircuitBreaker]) -> None:
