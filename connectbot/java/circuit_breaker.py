@@ -155,11 +155,12 @@ class CircuitBreaker:
         self._run("turn", state.value)
 
     def status(self) -> Status:
-        """How it stands."""
+        """How it stands. A permit that has lapsed is no call in flight, though it may not be cleared away yet."""
         with translated_errors(), self._redis.pipeline(transaction=True) as pipe:
+            seconds, microseconds = self._redis.time()
             pipe.hgetall(self._keys.java_breaker)
             pipe.llen(self._keys.java_breaker_window)
-            pipe.zcard(self._keys.java_permits)
+            pipe.zcount(self._keys.java_permits, f"({seconds * 1000 + microseconds // 1000}", "+inf")
             pipe.zcard(self._keys.parked(self._lane))
             pipe.zrange(self._keys.parked(self._lane), 0, 0)
             held, calls, in_flight, parked, oldest = pipe.execute()

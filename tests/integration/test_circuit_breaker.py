@@ -215,7 +215,8 @@ def test_the_permits_of_a_killed_worker_come_back(make: Callable[..., CircuitBre
     for at in range(5):
         admit(breaker, str(at), lapses_seconds=0.2)
     assert admit(breaker, "5") is Verdict.WAIT
-    wait_until(lambda: admit(breaker, "5") is Verdict.GO, deadline_seconds=5, what="a permit")
+    wait_until(lambda: breaker.status().in_flight == 0, deadline_seconds=5, what="permits that have lapsed")
+    assert admit(breaker, "5") is Verdict.GO
 
 
 def test_the_rate_is_kept_over_all_workers(make: Callable[..., CircuitBreaker]) -> None:
