@@ -1,4 +1,4 @@
-"""Connections whose answers are there in time, or not at all.
+"""Connections that are made, and whose answers are there, in time or not at all.
 
 The timeout of a socket is for each part that comes, and begins anew with the next: a service that sends a byte now and
 then could hold a call for ever. Here it is for the whole answer, from its status to the last of its body.
@@ -18,6 +18,11 @@ from http.client import HTTPResponse, parse_headers
 from typing import Any, Final
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
+
+_SHORTEST_SECONDS: Final = 0.001
+"""A socket with a timeout of 0 would not wait at all."""
 
 
 class _Timely(io.RawIOBase):
@@ -64,9 +69,42 @@ class _Answer(HTTPResponse):
 class _Http(HTTPConnection):
     response_class = _Answer
 
+    def _new_conn(self) -> socket.socket:
+        """Connect, in the time there is for it, to one of the host's addresses: each has its share of what is left.
 
-class _Https(HTTPSConnection):
-    response_class = _Answer
+        urllib3 alone gives the whole time to each of them.
+        """
+        name, seconds = self._dns_host, self.timeout or 0.0
+        deadline = time.monotonic() + seconds
+        addresses = self._addresses()
+        try:
+            while True:
+                self._dns_host = addresses.pop(0)
+                left = deadline - time.monotonic()
+                self.timeout = max(left / (len(addresses) + 1), _SHORTEST_SECONDS)
+                try:
+                    sock = super()._new_conn()
+                except (NewConnectionError, ConnectTimeoutError):
+                    if not addresses:
+                        raise
+                else:
+                    sock.settimeout(seconds)
+                    return sock
+        finally:
+            self._dns_host, self.timeout = name, seconds
+
+    def _addresses(self) -> list[str]:
+        try:
+            found = socket.getaddrinfo(self._dns_host.strip("[]"), self.port, allowed_gai_family(), socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except UnicodeError:
+            return [self._dns_host]  # urllib3 says what is wrong with it
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class _Https(_Http, HTTPSConnection):
+    pass
 
 
 CONNECTIONS: Final[Mapping[str | None, type[HTTPConnection]]] = {"http": _Http, "https": _Https}

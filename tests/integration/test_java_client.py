@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -453,19 +454,57 @@ def test_a_service_without_tls_is_not_trusted(clients: Clients) -> None:
         assert reason_of(match(clients(url.replace("http:", "https:")))) == "tls_error"
 
 
-def test_a_host_that_takes_no_connection_is_not_waited_for(clients: Clients) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        host, port = full.getsockname()
+@contextmanager
+def taking_no_connection(host: str, port: int = 0) -> Iterator[int]:
+    """A port that is there and lets everybody wait."""
+    with socket.create_server((host, port), backlog=0) as full:
+        port = full.getsockname()[1]
         waiting = [socket.socket() for _ in range(4)]
         for one in waiting:
             one.setblocking(False)
             one.connect_ex((host, port))
         try:
-            client = clients(f"http://{host}:{port}", timeout_seconds=0.3)
-            assert reason_of(match(client)) == "connect_timeout"
+            yield port
         finally:
             for one in waiting:
                 one.close()
+
+
+def resolve(monkeypatch: pytest.MonkeyPatch, name: str, *addresses: str) -> None:
+    """Give a name of a host these addresses."""
+    real = socket.getaddrinfo
+
+    def found(host: str, *options: Any, **more: Any) -> Any:
+        return [row for one in (addresses if host == name else [host]) for row in real(one, *options, **more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+def test_a_host_that_takes_no_connection_is_not_waited_for(clients: Clients) -> None:
+    with taking_no_connection("127.0.0.1") as port:
+        assert reason_of(match(clients(f"http://127.0.0.1:{port}", timeout_seconds=0.3))) == "connect_timeout"
+
+
+def test_a_host_of_many_addresses_is_waited_for_no_longer(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve(monkeypatch, "many.test", *(f"127.0.0.{last}" for last in range(1, 9)))
+    with taking_no_connection("0.0.0.0") as port:
+        begun = time.monotonic()
+        assert reason_of(match(clients(f"http://many.test:{port}", timeout_seconds=0.4))) == "connect_timeout"
+        assert time.monotonic() - begun < 1.6, "urllib3 alone waits for 0.4 seconds at each of eight addresses"
+
+
+def test_an_address_that_takes_no_connection_leaves_time_for_the_next(
+    service: MatchingService, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve(monkeypatch, "two.test", "127.0.0.2", "127.0.0.1")
+    with taking_no_connection("127.0.0.2", port := int(service.url.rpartition(":")[2])):
+        assert match(clients(f"http://two.test:{port}", timeout_seconds=1)).algorithm == "cross_department"
+
+
+def test_a_name_that_nobody_knows_is_no_connection(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reason_of(match(clients("http://two..dots:80"))) == "connection_error"
+    monkeypatch.setattr(socket, "getaddrinfo", Mock(side_effect=socket.gaierror))
+    assert reason_of(match(clients("http://nobody.test:80"))) == "connection_error"
 
 
 def test_a_service_that_does_not_read_is_not_waited_for(clients: Clients) -> None:
