@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from connectbot.entries import Entry
 from connectbot.keys import Keys
 from connectbot.redis_client import Command
+
+BEHIND_MS: Final = 600_000
+"""A parked entry's turn comes as though it had first come so much later for each try that failed: those that always
+fail never keep the others waiting for long, and each has its turn."""
 
 
 def delaying(
@@ -23,16 +28,21 @@ def delaying(
     )
 
 
-def parking(keys: Keys, lane: str, entry: Entry, *, deadline: float | None) -> tuple[Command, ...]:
+def parking(
+    keys: Keys, lane: str, entry: Entry, *, deadline: float | None, tries: int | None = None
+) -> tuple[Command, ...]:
     """Put an entry aside until the lane's target is back. It is not an attempt.
 
-    ``deadline`` (epoch seconds) is when the entry returns in any case.
+    ``deadline`` (epoch seconds) is when the entry returns in any case. ``tries`` counts this one too, if it was one; it
+    defaults to those before.
     """
+    tries = entry.tries if tries is None else tries
+    turn = int(entry.origin.partition("-")[0]) + tries * BEHIND_MS
     member = f"{entry.version}/{entry.id}"
-    flat = entry.put_aside(lane=lane, attempts=entry.attempts, tries=entry.tries)
+    flat = entry.put_aside(lane=lane, attempts=entry.attempts, tries=tries)
     commands: tuple[Command, ...] = (
         ("HSET", keys.parked_entry(lane, member), *flat, b"parked", member),
-        ("ZADD", keys.parked(lane), entry.origin.partition("-")[0], member),
+        ("ZADD", keys.parked(lane), turn, member),
     )
     if deadline is None:
         return commands

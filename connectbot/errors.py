@@ -134,21 +134,29 @@ class Answer(ConnectBotError):
 class Later(Answer):
     """Try this event again after a while.
 
-    ``delay_seconds`` is how long at least; ``None`` takes the usual backoff. ``counted`` says whether this
-    try counts as one of ``CONNECTBOT_MAX_ATTEMPTS``: not when the target is known to be down.
+    ``delay_seconds`` is how long at least; ``None`` takes the usual backoff, lengthened to ``asked_seconds`` where the
+    target itself has asked for more. ``counted`` says whether this try counts as one of ``CONNECTBOT_MAX_ATTEMPTS``:
+    not when the target is known to be down.
     """
 
-    def __init__(self, reason: str, *, delay_seconds: float | None = None, counted: bool = True) -> None:
+    def __init__(
+        self, reason: str, *, delay_seconds: float | None = None, asked_seconds: float = 0.0, counted: bool = True
+    ) -> None:
         super().__init__(reason)
         self.delay_seconds = delay_seconds
+        self.asked_seconds = asked_seconds
         self.counted = counted
 
 
 class Parked(Later):
-    """Try this event again when what it needs is back; it is no attempt, and nobody knows how long it takes."""
+    """Try this event again when what it needs is back; it is no attempt, and nobody knows how long it takes.
 
-    def __init__(self, reason: str) -> None:
+    ``tried`` says that what it needs was asked in vain, not only known to be away: then others have their turn first.
+    """
+
+    def __init__(self, reason: str, *, tried: bool = False) -> None:
         super().__init__(reason, counted=False)
+        self.tried = tried
 
 
 class Never(Answer):

@@ -129,7 +129,10 @@ class Keys:
     # --- jobs for the Java service ------------------------------------------------------------------
 
     def parked(self, lane: str) -> str:
-        """Sorted set: parked entry → when its event first came, in epoch milliseconds. Goes when it is released."""
+        """Sorted set: parked entry → its turn, in epoch milliseconds (`aside.parking`). Goes when it is released.
+
+        The entry is named by its version, which begins with when its event first came, and its id.
+        """
         return f"{self.namespace}:parked:{lane}"
 
     def parked_entry(self, lane: str, member: str) -> str:
@@ -146,7 +149,7 @@ class Keys:
 
     @property
     def java_breaker(self) -> str:
-        """Hash: the circuit breaker's state and since when. Kept."""
+        """Hash: the circuit breaker's state and since when, and the longest time a permit was given for. Kept."""
         return f"{self.namespace}:java:breaker"
 
     @property

@@ -210,7 +210,7 @@ class BatchRun:
         tries = one.entry.tries
         if delay is None:
             tries += 1
-            delay = backoff_seconds(tries)
+            delay = backoff_seconds(tries, asked=error.asked_seconds if isinstance(error, Later) else 0.0)
         logger.log(
             logging.WARNING if attempts > one.entry.attempts else logging.INFO,
             "event %s (%s) failed, attempts so far %d, again in %.1f s: %s",
@@ -225,7 +225,8 @@ class BatchRun:
     def _park(self, one: Received, error: Parked, deadline: float | None) -> Effects:
         logger.info("event %s (%s) is parked: %s", one.event.id, one.event.type, self._describe(error))
         effects = Effects()
-        effects.add(*aside.parking(self._keys, self._batch.lane, one.entry, deadline=deadline))
+        tries = one.entry.tries + error.tried
+        effects.add(*aside.parking(self._keys, self._batch.lane, one.entry, deadline=deadline, tries=tries))
         self._note(effects, one, "parked", error, attempts=one.entry.attempts, until=deadline)
         return effects
 
@@ -254,10 +255,14 @@ class BatchRun:
         self._clients.stream.commit(self._batch.lane, self._batch.consumer, entries, effects)
 
 
-def backoff_seconds(attempts: int) -> float:
-    """How long to wait after the given number of failures: doubling, capped, with jitter against herds."""
+def backoff_seconds(attempts: int, *, asked: float = 0.0) -> float:
+    """How long to wait after the given number of failures: doubling, capped, with jitter against herds.
+
+    Never less than ``asked``, the seconds that the target asks for; nor much less than usual, should it ask for none.
+    """
     doubled = FIRST_DELAY_SECONDS * 2.0 ** min(max(attempts - 1, 0), 30)
-    return min(doubled, LONGEST_DELAY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets
+    usual = min(doubled, LONGEST_DELAY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets
+    return max(usual, asked * random.uniform(1.0, 1.2))  # noqa: S311
 
 
 def _about(one: Received) -> AbstractContextManager[None]:

@@ -17,7 +17,8 @@ def ask(ours: Clients, one: Received, make: Callable[[], T], *, hurried: bool = 
     try:
         return ours.java_gate.call(make, parked=one.entry.parked, hurried=hurried)
     except JavaServiceUnavailable as fault:
-        raise Later(fault.reason, delay_seconds=fault.retry_after_seconds, counted=not fault.away) from fault
+        asked_seconds = fault.retry_after_seconds or 0.0
+        raise Later(fault.reason, asked_seconds=asked_seconds, counted=not fault.away) from fault
     except JavaServiceRefused as fault:
         raise Never(fault.reason) from fault
 

@@ -41,7 +41,7 @@ _LANE_GAUGES: Final = {
     "delayed_events": ("Events that wait for their next try.", "delayed"),
     "parked_events": ("Events that wait for the lane's target to come back.", "parked"),
     "oldest_event_age_seconds": ("Age of the oldest event of a lane's backlog.", "oldest_age_seconds"),
-    "oldest_parked_event_age_seconds": ("Age of a lane's oldest parked event.", "oldest_parked_age_seconds"),
+    "oldest_parked_event_age_seconds": ("Age of the parked event whose turn is next.", "oldest_parked_age_seconds"),
 }
 _GAUGES: Final = {
     "stream_entries": ("Entries in the stream, with those kept for looking back.", "entries"),

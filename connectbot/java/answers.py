@@ -37,7 +37,7 @@ class Meaning:
 
 ANSWERS: Final[Mapping[int | str, Meaning]] = {
     # HTTP statuses. One that is not listed means what its hundred means.
-    # Where "later" comes with a Retry-After, that is the delay; else the usual backoff.
+    # "Later" is after the usual backoff, and not before a Retry-After.
     200: Meaning("done", "ok", "it answered"),
     300: Meaning("never", "redirected", "it points elsewhere: is JAVA_SERVICE_URL its own address?"),
     400: Meaning("never", "bad_request", "it does not accept the request"),

@@ -23,8 +23,9 @@ from connectbot.redis_client import RedisClient, translated_errors
 from connectbot.scripts import text_of
 from connectbot.settings import Settings
 
-Outcome = Literal["success", "failure", "ignored"]
-"""How a call went; what says nothing of the service is ignored."""
+Outcome = Literal["success", "failure", "cut_short", "ignored"]
+"""How a call went; what says nothing of the service is ignored. One cut short by its request's own deadline has not
+failed: it is ignored, too, unless it was slow by then."""
 
 BURST_MS: Final = 50
 """Calls of so many milliseconds may begin at once without exceeding the rate."""
@@ -90,7 +91,11 @@ class Tended:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The breaker as an operator wants to see it. Rates are percentages of ``calls``, the latest ones."""
+    """The breaker as an operator wants to see it. Rates are percentages of ``calls``, the latest ones.
+
+    ``oldest_parked`` is when the parked job came whose turn is next (epoch seconds): the oldest, but for those whose
+    tries have failed.
+    """
 
     state: str
     since: float
@@ -150,13 +155,14 @@ class CircuitBreaker:
         self._run("turn", state.value)
 
     def status(self) -> Status:
-        """How it stands."""
+        """How it stands. A permit that has lapsed is no call in flight, though it may not be cleared away yet."""
         with translated_errors(), self._redis.pipeline(transaction=True) as pipe:
+            seconds, microseconds = self._redis.time()
             pipe.hgetall(self._keys.java_breaker)
             pipe.llen(self._keys.java_breaker_window)
-            pipe.zcard(self._keys.java_permits)
+            pipe.zcount(self._keys.java_permits, f"({seconds * 1000 + microseconds // 1000}", "+inf")
             pipe.zcard(self._keys.parked(self._lane))
-            pipe.zrange(self._keys.parked(self._lane), 0, 0, withscores=True)
+            pipe.zrange(self._keys.parked(self._lane), 0, 0)
             held, calls, in_flight, parked, oldest = pipe.execute()
         return Status(
             state=held.get(b"state", b"closed").decode(),
@@ -167,7 +173,7 @@ class CircuitBreaker:
             slow_call_rate=int(held.get(b"slow", 0)) * 100 / max(calls, 1),
             in_flight=in_flight,
             parked=parked,
-            oldest_parked=oldest[0][1] / 1000 if oldest else None,
+            oldest_parked=int(oldest[0].partition(b"-")[0]) / 1000 if oldest else None,
         )
 
     # --- inside ---------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class JavaGate:
         """Make a call once it is permitted. ``make`` answers, or raises `JavaServiceError`.
 
         ``parked`` is the name under which the job was parked before. ``hurried``: the call has less time than usual,
-        so that running out of it says nothing of the service.
+        so that running out of it is no failure of the service.
 
         Raises `Later`, not counted, when there was no permit in time; `Parked` while the breaker is open, and when
         this call's failure has opened it; else what ``make`` raises.
@@ -77,7 +77,7 @@ class JavaGate:
             state = self._return(permit, outcome, begun)
             if isinstance(fault, JavaServiceUnavailable):
                 if state in (State.OPEN, State.FORCED_OPEN):
-                    raise Parked(fault.reason) from fault
+                    raise Parked(fault.reason, tried=True) from fault
                 fault.away = fault.away or state is State.HALF_OPEN  # a trial is no attempt
             raise
         except BaseException:
@@ -121,6 +121,6 @@ class JavaGate:
 def _outcome(fault: JavaServiceError, *, hurried: bool) -> Outcome:
     if isinstance(fault, JavaServiceRefused):
         return "failure" if fault.reason in IS_NO_SERVICE else "success"
-    if fault.reason in SAYS_NOTHING or (hurried and fault.reason == "timeout"):
+    if fault.reason in SAYS_NOTHING:
         return "ignored"
-    return "failure"
+    return "cut_short" if hurried and fault.reason == "timeout" else "failure"

@@ -32,8 +32,11 @@ local function enter(new)
   redis.call("DEL", KEYS[2], KEYS[3])
 end
 
+-- What lapses later than anything could that was given now, is from before the clock was set back.
 local function alive(key)
+  local longest_ms = math.max(tonumber(redis.call("HGET", KEYS[1], "longest_ms")) or 0, 60000)
   redis.call("ZREMRANGEBYSCORE", key, "-inf", now_ms)
+  redis.call("ZREMRANGEBYSCORE", key, "(" .. string.format("%.0f", now_ms + longest_ms + 1), "+inf")
   return redis.call("ZCARD", key)
 end
 

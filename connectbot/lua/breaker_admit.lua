@@ -3,8 +3,8 @@
 -- ARGV  2 permit   3 milliseconds after which it lapses   4 name under which the job was parked, or ""
 -- Returns {"go", 0}, {"park", 0}, or {"wait", milliseconds}.
 --
--- A job that comes while older ones are parked is parked behind them: the oldest goes first. What was parked and is
--- released passes. The rate is kept by GCRA: one time stamp says until when it is used up.
+-- A job that comes while others are parked is parked, too, and has its turn (aside.py): the oldest goes first, but for
+-- those that failed. What was parked and is released passes. The rate is kept by GCRA: one time stamp says until when it is used up.
 
 if ARGV[4] ~= "" then redis.call("ZREM", KEYS[9], ARGV[4]) end
 
@@ -23,6 +23,9 @@ local early = used_up - now_ms - rules.burst_ms
 if early > 0 then return {"wait", math.ceil(early)} end
 redis.call("SET", KEYS[6], string.format("%.3f", used_up + interval), "PX", math.ceil(used_up + interval - now_ms) + 1)
 
+if tonumber(ARGV[3]) > (tonumber(redis.call("HGET", KEYS[1], "longest_ms")) or 0) then
+  redis.call("HSET", KEYS[1], "longest_ms", ARGV[3])
+end
 local lapses = string.format("%.0f", now_ms + ARGV[3])
 redis.call("ZADD", KEYS[5], lapses, ARGV[2])
 if now_state == "half_open" then redis.call("ZADD", KEYS[3], lapses, ARGV[2]) end

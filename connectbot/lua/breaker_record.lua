@@ -1,13 +1,15 @@
 -- Takes a permit back, and notes how its call went; once, however often it is told.
 --
--- ARGV  2 permit   3 "success", "failure" or "ignored"   4 how long the call took, in milliseconds
--- Returns the state afterwards.
+-- ARGV  2 permit   3 "success", "failure", "cut_short" or "ignored"   4 how long the call took, in milliseconds
+-- Returns the state afterwards. A call cut short by its request's deadline is ignored, unless it was slow by then.
 
 if redis.call("ZREM", KEYS[5], ARGV[2]) == 0 then return state() end
 local trial = redis.call("ZREM", KEYS[3], ARGV[2]) == 1
 local now_state = state()
 local half_open = now_state == "half_open"
-if ARGV[3] == "ignored" or not (now_state == "closed" or half_open and trial) then return now_state end
+local slow = tonumber(ARGV[4]) >= rules.slow_call_ms
+local ignored = ARGV[3] == "ignored" or ARGV[3] == "cut_short" and not slow
+if ignored or not (now_state == "closed" or half_open and trial) then return now_state end
 
 local function count(letter, by)
   if string.lower(letter) == "f" then redis.call("HINCRBY", KEYS[1], "failures", by) end
@@ -15,7 +17,7 @@ local function count(letter, by)
 end
 
 local letter = ARGV[3] == "failure" and "f" or "s"
-if tonumber(ARGV[4]) >= rules.slow_call_ms then letter = string.upper(letter) end
+if slow then letter = string.upper(letter) end
 count(letter, 1)
 local calls = redis.call("RPUSH", KEYS[2], letter)
 local size = half_open and rules.permitted_calls or rules.window_size

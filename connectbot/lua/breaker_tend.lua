@@ -1,4 +1,4 @@
--- Returns parked entries to the stream: those whose deadline has come, and, oldest first and on a ramp, as many as the
+-- Returns parked entries to the stream: those whose deadline has come, and, by turns and on a ramp, as many as the
 -- service may be asked; and says whether its health is to be looked at.
 --
 -- ARGV  2 prefix of the keys that hold the fields of parked entries (hashes)   3 most entries to release

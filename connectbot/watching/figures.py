@@ -38,8 +38,9 @@ class LaneFigures:
     """One lane, now. ``lag_is_exact`` is false when more entries wait than were counted: then lag is at least that.
 
     ``oldest_age_seconds`` is the age of the oldest entry of the backlog, ``oldest_parked_age_seconds`` that of the
-    oldest parked one since its event first came; 0 without one. ``consumers`` are those alive, ``fallen`` those whose
-    lease has run out and whose entries nobody has taken over yet.
+    parked one whose turn is next, since its event first came: of the oldest, but for those whose tries have failed.
+    Both are 0 without one. ``consumers`` are those alive, ``fallen`` those whose lease has run out and whose entries
+    nobody has taken over yet.
     """
 
     lane: str
@@ -162,7 +163,7 @@ class _Reading:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zcard(self._keys.delayed(lane))
             pipe.zcard(self._keys.parked(lane))
-            pipe.zrange(self._keys.parked(lane), 0, 0, withscores=True)
+            pipe.zrange(self._keys.parked(lane), 0, 0)
             pipe.hgetall(self._keys.ages(lane))
             pipe.hkeys(self._keys.fences(lane))
             if group is not None:
@@ -183,7 +184,7 @@ class _Reading:
             oldest_age_seconds=_oldest_age_seconds(backlog, now),
             delayed=delayed,
             parked=parked,
-            oldest_parked_age_seconds=_oldest_age_seconds([came_ms for _, came_ms in oldest_parked], now),
+            oldest_parked_age_seconds=_oldest_age_seconds(list(map(_milliseconds, oldest_parked)), now),
             consumers=living,
             fallen=fallen,
             ages=Ages.read(ages),

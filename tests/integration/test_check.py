@@ -227,7 +227,8 @@ def test_check_and_stats_tell_how_long_the_oldest_parked_job_has_waited(settings
     assert causes(settings)["breaker_open"] == "The circuit breaker of the Java service is open; jobs parked: 0."
     assert "oldest parked event" not in run(settings, "stats").stdout
     for hours in (1, 3):
-        ours.redis.zadd(settings.keys.parked("default"), {f"{hours}": (time.time() - hours * 3600) * 1000})
+        came_ms = int((time.time() - hours * 3600) * 1000)
+        ours.redis.zadd(settings.keys.parked("default"), {f"{came_ms}-0/1-0": came_ms})
     assert "; jobs parked: 2, the oldest of them 108" in causes(settings)["breaker_open"]
     assert re.search(r"oldest parked event +3 h", run(settings, "stats").stdout)
 

@@ -93,6 +93,15 @@ def test_what_says_nothing_of_the_service_is_not_counted(make: Callable[..., Cir
     assert breaker.status().calls == 0
 
 
+def test_calls_cut_short_by_their_deadlines_count_where_they_were_slow(make: Callable[..., CircuitBreaker]) -> None:
+    breaker = make()
+    assert called(breaker, *["cut_short"] * 10, seconds=0.9) is State.CLOSED
+    assert breaker.status().calls == 0
+    assert called(breaker, *["cut_short"] * 3, seconds=1.0) is State.CLOSED
+    assert (breaker.status().failure_rate, breaker.status().slow_call_rate) == (0, 100)
+    assert called(breaker, "cut_short", seconds=1.0) is State.OPEN
+
+
 def test_an_outcome_that_is_told_twice_counts_once(make: Callable[..., CircuitBreaker]) -> None:
     breaker = make()
     assert called(breaker, "failure") is State.CLOSED
@@ -206,7 +215,8 @@ def test_the_permits_of_a_killed_worker_come_back(make: Callable[..., CircuitBre
     for at in range(5):
         admit(breaker, str(at), lapses_seconds=0.2)
     assert admit(breaker, "5") is Verdict.WAIT
-    wait_until(lambda: admit(breaker, "5") is Verdict.GO, deadline_seconds=5, what="a permit")
+    wait_until(lambda: breaker.status().in_flight == 0, deadline_seconds=5, what="permits that have lapsed")
+    assert admit(breaker, "5") is Verdict.GO
 
 
 def test_the_rate_is_kept_over_all_workers(make: Callable[..., CircuitBreaker]) -> None:
@@ -339,6 +349,26 @@ def test_a_clock_set_back_keeps_nobody_parked(
     wait_until(goes_on, deadline_seconds=10, what="a look at health, or a release")
 
 
+def test_a_clock_set_back_holds_no_permit_and_no_trial(
+    make: Callable[..., CircuitBreaker], stream: EventStream, client: RedisClient
+) -> None:
+    breaker = make(max_concurrent=3)
+    assert admit(breaker, "p") is Verdict.GO
+    park(stream, "1-0")
+    half_open(breaker)
+    ahead = {name: time.time() * 1000 + AN_HOUR_MS for name in "abc"}
+    for key in (KEYS.java_breaker_trials, KEYS.java_permits, KEYS.released("java")):
+        client.zadd(key, ahead)
+    assert breaker.tend(probe_seconds=1).released == 1
+    assert admit(breaker, "q") is Verdict.GO
+
+
+def test_a_permit_may_last_long(make: Callable[..., CircuitBreaker]) -> None:
+    breaker = make(max_concurrent=1)
+    assert admit(breaker, "p", lapses_seconds=7200) is Verdict.GO
+    assert admit(breaker, "q", lapses_seconds=60) is Verdict.WAIT
+
+
 def test_a_clock_set_back_does_not_use_the_rate_up(make: Callable[..., CircuitBreaker], client: RedisClient) -> None:
     client.set(KEYS.java_rate, f"{time.time() * 1000 + AN_HOUR_MS:.3f}", px=AN_HOUR_MS)
     assert admit(make(rate=10), "p") is Verdict.GO
@@ -370,6 +400,15 @@ def test_some_reasons_do_not_blame_the_service(make: Callable[..., CircuitBreake
         with pytest.raises(JavaServiceUnavailable):
             gate.call(lambda: away(reason))
     assert gate.breaker.status().calls == 0
+
+
+def test_a_service_that_hangs_opens_it_though_each_request_is_in_a_hurry(make: Callable[..., CircuitBreaker]) -> None:
+    gate = JavaGate(make(slow_call_ms=0), patience_seconds=1, call_seconds=1)
+    for _ in range(3):
+        with pytest.raises(JavaServiceUnavailable):
+            gate.call(lambda: away("timeout"), hurried=True)
+    with pytest.raises(Parked, match="timeout"):
+        gate.call(lambda: away("timeout"), hurried=True)
 
 
 def test_a_refusal_is_a_success_of_the_service_but_nonsense_is_not(make: Callable[..., CircuitBreaker]) -> None:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -345,6 +346,7 @@ GOOD = b'{"status": "ok", "pairs": []}'
         (http(b"[" * 100_000), "nonsense"),
         (http(b"junk", b"Content-Encoding: gzip", b"Content-Length: 4"), "nonsense"),
         (http(GOOD, status=b"700 Odd"), "nonsense"),
+        (http(b"", b"Upgrade: h2c", status=b"101 Switching Protocols"), "nonsense"),
         (http(GOOD, status=b"302 Found"), "redirected"),
         (http(b" " * (LARGEST_ANSWER_BYTES + 1)), "answer_too_large"),
         (http(b" " * (LARGEST_ANSWER_BYTES + 1), b"Connection: close"), "answer_too_large"),
@@ -374,6 +376,21 @@ def test_an_answer_may_be_chunked_or_end_with_the_connection(clients: Clients) -
             assert clients(url).forward("secret_coffee", {}, idempotency_key="k") == {"status": "ok", "pairs": []}
 
 
+@pytest.mark.parametrize("status", [b"100 Continue", b"102 Processing", b"103 Early Hints"])
+def test_an_interim_answer_is_passed_over_for_the_one_that_follows(clients: Clients, status: bytes) -> None:
+    interim = http(b"", b"Link: </x>; rel=preload", status=status)
+    with answering(interim + interim, interim, http(GOOD), pause_seconds=0.02) as url:
+        answer = clients(url).forward("secret_coffee", {}, idempotency_key="k")
+    assert answer == {"status": "ok", "pairs": []}
+
+
+def test_a_connection_is_not_used_again_for_which_the_service_has_changed_the_protocol(clients: Clients) -> None:
+    with answering(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", hold=True) as url:
+        client = clients(url)
+        assert reason_of(match(client)) == "nonsense"
+        assert client._pool.pool.queue[-1].is_closed  # type: ignore[union-attr]
+
+
 def test_an_answer_that_stops_in_the_middle_is_not_waited_for(clients: Clients) -> None:
     with answering(http(GOOD, b"Content-Length: 500"), hold=True) as url:
         assert reason_of(match(clients(url, timeout_seconds=0.3))) == "timeout"
@@ -385,6 +402,7 @@ def test_an_answer_that_stops_in_the_middle_is_not_waited_for(clients: Clients) 
         (b"HTTP/1.1 200 ", b"O"),
         (b"HTTP/1.1 200 OK\r\nX-Odd: ", b"x"),
         (b"HTTP/1.1 100 Continue\r\n", b"X: x\r\n"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
         (http(b"", b"Content-Length: 500"), b" "),
         (http(b"", b"Content-Length: 500", status=b"503 Away"), b" "),
         (http(b"", b"Transfer-Encoding: chunked"), b"0"),
@@ -436,19 +454,57 @@ def test_a_service_without_tls_is_not_trusted(clients: Clients) -> None:
         assert reason_of(match(clients(url.replace("http:", "https:")))) == "tls_error"
 
 
-def test_a_host_that_takes_no_connection_is_not_waited_for(clients: Clients) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        host, port = full.getsockname()
+@contextmanager
+def taking_no_connection(host: str, port: int = 0) -> Iterator[int]:
+    """A port that is there and lets everybody wait."""
+    with socket.create_server((host, port), backlog=0) as full:
+        port = full.getsockname()[1]
         waiting = [socket.socket() for _ in range(4)]
         for one in waiting:
             one.setblocking(False)
             one.connect_ex((host, port))
         try:
-            client = clients(f"http://{host}:{port}", timeout_seconds=0.3)
-            assert reason_of(match(client)) == "connect_timeout"
+            yield port
         finally:
             for one in waiting:
                 one.close()
+
+
+def resolve(monkeypatch: pytest.MonkeyPatch, name: str, *addresses: str) -> None:
+    """Give a name of a host these addresses."""
+    real = socket.getaddrinfo
+
+    def found(host: str, *options: Any, **more: Any) -> Any:
+        return [row for one in (addresses if host == name else [host]) for row in real(one, *options, **more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+def test_a_host_that_takes_no_connection_is_not_waited_for(clients: Clients) -> None:
+    with taking_no_connection("127.0.0.1") as port:
+        assert reason_of(match(clients(f"http://127.0.0.1:{port}", timeout_seconds=0.3))) == "connect_timeout"
+
+
+def test_a_host_of_many_addresses_is_waited_for_no_longer(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve(monkeypatch, "many.test", *(f"127.0.0.{last}" for last in range(1, 9)))
+    with taking_no_connection("0.0.0.0") as port:
+        begun = time.monotonic()
+        assert reason_of(match(clients(f"http://many.test:{port}", timeout_seconds=0.4))) == "connect_timeout"
+        assert time.monotonic() - begun < 1.6, "urllib3 alone waits for 0.4 seconds at each of eight addresses"
+
+
+def test_an_address_that_takes_no_connection_leaves_time_for_the_next(
+    service: MatchingService, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve(monkeypatch, "two.test", "127.0.0.2", "127.0.0.1")
+    with taking_no_connection("127.0.0.2", port := int(service.url.rpartition(":")[2])):
+        assert match(clients(f"http://two.test:{port}", timeout_seconds=1)).algorithm == "cross_department"
+
+
+def test_a_name_that_nobody_knows_is_no_connection(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reason_of(match(clients("http://two..dots:80"))) == "connection_error"
+    monkeypatch.setattr(socket, "getaddrinfo", Mock(side_effect=socket.gaierror))
+    assert reason_of(match(clients("http://nobody.test:80"))) == "connection_error"
 
 
 def test_a_service_that_does_not_read_is_not_waited_for(clients: Clients) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import pytest
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Batch, Entry
+from connectbot.errors import JavaServiceUnavailable
 from connectbot.java.circuit_breaker import State
+from connectbot.matching.contract import MatchingRequest, MatchingResult
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
 from tasks import matching
@@ -187,14 +190,20 @@ def test_while_the_service_is_away_jobs_are_parked_and_afterwards_the_oldest_goe
         keys = settings.keys
         aside = lambda: ours.redis.zcard(keys.parked("java")) + ours.redis.zcard(keys.delayed("java"))  # noqa: E731
         wait_until(lambda: aside() == jobs, deadline_seconds=20, what="all jobs put aside")
+        untried = []
         for key in ours.redis.scan_iter(f"{settings.namespace}:parked:java:0*"):
-            assert ours.redis.hget(key, "attempts") == b"0"
+            attempts, tries, event = ours.redis.hmget(key, "attempts", "tries", "event")
+            assert attempts == b"0"
+            if tries == b"0":
+                untried.append(json.loads(event)["data"]["request_id"])
         with MatchingService(port=port, latency_ms=10) as back:
             wait_until(lambda: len(completed(ours)) == jobs, deadline_seconds=25, what="every job done")
             seen = back.calls.shown()
     assert seen["most_in_flight"] <= settings.java_max_concurrent
-    order = [int(call["request_id"][1:]) for call in seen["calls"]]
-    assert max(abs(number - at) for at, number in enumerate(order)) <= 12, "the oldest first, but for those delayed"
+    order = [int(call["request_id"][1:]) for call in seen["calls"] if call["request_id"] in untried]
+    places = {number: at for at, number in enumerate(sorted(order))}
+    assert len(order) >= jobs / 2
+    assert max(abs(places[number] - at) for at, number in enumerate(order)) <= 12, "the oldest first"
     assert sorted(completed(ours)) == sorted({f"r{number}" for number in range(jobs)})
     assert ours.redis.xlen(keys.dead) == 0
     assert ours.java_gate.breaker.status().opened >= 1
@@ -252,6 +261,63 @@ def test_calls_that_try_whether_the_service_is_back_are_no_attempts(
     aside = [*ours.redis.scan_iter("connectbot:delayed:java:*"), *ours.redis.scan_iter("connectbot:parked:java:0*")]
     assert [ours.redis.hget(key, "attempts") for key in aside] == [b"0"] * 4
     assert ours.redis.zcard(ours.settings.keys.delayed("java")) == 2, "they make room for others to be tried"
+
+
+def test_requests_that_always_fail_let_the_others_pass_and_die_in_the_end(
+    ours: Clients, lane: InlineLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    match = ours.java.match
+
+    def fail_on_the_oldest(request: MatchingRequest, **options: Any) -> MatchingResult:
+        if request.request_id in ("r0", "r1", "r2", "r3"):
+            raise JavaServiceUnavailable("server_error", "it failed")
+        return match(request, **options)
+
+    monkeypatch.setattr(ours.java, "match", fail_on_the_oldest)
+    ours.java_gate.breaker.turn(State.FORCED_OPEN)
+    for number in range(10):
+        ask(ours, number)
+    lane.run()
+    ours.java_gate.breaker.turn(State.OPEN)
+    numbers = count(10)
+
+    def are_dead() -> bool:
+        for _ in range(3):
+            ask(ours, next(numbers))
+        let_time_pass(ours, lane)
+        return len(told(ours, "matching.failed")) == 4
+
+    wait_until(are_dead, deadline_seconds=30, what="the end of those that always fail")
+    assert {data["request_id"] for data in told(ours, "matching.failed")} == {"r0", "r1", "r2", "r3"}
+    assert {f"r{number}" for number in range(4, 10)} <= set(completed(ours))
+
+
+def let_time_pass(ours: Clients, lane: InlineLane) -> None:
+    """Until all that is delayed is due, the wait of an open breaker is over, and the ramp goes as steep as it can."""
+    keys, breaker = ours.settings.keys, ours.java_gate.breaker
+    for member in ours.redis.zrange(keys.delayed("java"), 0, -1):
+        ours.redis.zadd(keys.delayed("java"), {member: 0})
+    ours.stream.release_delayed("java", limit=100)
+    lane.run()
+    ours.redis.hset(keys.java_breaker, mapping={"since_ms": 0, "ramp_ms": 0})
+    if breaker.tend(probe_seconds=1).probe_due:
+        breaker.probed(well=True)
+        breaker.tend(probe_seconds=1)
+    lane.run()
+
+
+def test_a_service_that_asks_for_no_delay_is_asked_less_and_less_often(
+    ours: Clients, lane: InlineLane, service: MatchingService
+) -> None:
+    delayed = ours.settings.keys.delayed("java")
+    service.switch(status=429, retry_after="0")
+    ask(ours, 1)
+    lane.run()
+    for usual_seconds in (1, 2, 4, 8):
+        ((_, due),) = ours.redis.zrange(delayed, 0, -1, withscores=True)
+        assert usual_seconds * 0.5 < due - time.time() + 0.4
+        let_time_pass(ours, lane)
+    assert service.calls.shown()["requests"] == 5
 
 
 # --- asked twice ----------------------------------------------------------------------------------------------------

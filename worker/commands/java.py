@@ -59,7 +59,7 @@ def park(as_json: bool) -> None:
 @java.command()
 @json_option()
 def release(as_json: bool) -> None:
-    """Let jobs pass again, a few first (half-open), then the parked ones on a ramp, the oldest first."""
+    """Let jobs pass again, a few first (half-open), then the parked ones on a ramp, by turns."""
     _turn(State.HALF_OPEN, as_json=as_json)
 
 
