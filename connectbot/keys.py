@@ -182,9 +182,12 @@ class Keys:
         """String whose presence says that matching.completed was published for a request. Lives half an hour."""
         return f"{self.namespace}:matching:answered:{request}"
 
-    def matching_people(self, people: str) -> str:
-        """String: the request in flight for the same people and type, or when it was answered. Lives half an hour."""
-        return f"{self.namespace}:matching:people:{people}"
+    def matching_question(self, question: str) -> str:
+        """String: the request in flight with a question, named by a hash, or when it was answered.
+
+        Lives half an hour.
+        """
+        return f"{self.namespace}:matching:question:{question}"
 
     # --- temporary data -----------------------------------------------------------------------------
 

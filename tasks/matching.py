@@ -26,7 +26,7 @@ from tasks.process import clients
 SERVICE: Final = "matching"
 SHORTEST_TWIN_DELAY_SECONDS: Final = 0.2
 LONGEST_TWIN_DELAY_SECONDS: Final = 5.0
-"""How long a request waits, each time half its age, for another one for the same people that is in flight."""
+"""How long a request waits, each time half its age, for another one with the same question that is in flight."""
 
 
 class _RequestData(msgspec.Struct):
@@ -126,13 +126,12 @@ def _request(one: Received) -> MatchingRequest:
 
 
 def _wish(one: Received) -> Wish:
-    """The request as far as two can be the same; of one that cannot be read, only its id."""
+    """The request as far as two can be the same; one that cannot be read, or passed on, is like no other."""
     request_id = _request_id(one.event)
     try:
-        request = _request(one)
-    except MalformedEvent:
-        return Wish(request_id, (), "")
-    return Wish(request_id, request.people, request.type)
+        return Wish(request_id, _request(one).question)
+    except (MalformedEvent, RecursionError):
+        return Wish(request_id, one.entry.origin.encode())
 
 
 def _too_late(ours: Clients, one: Received, request: MatchingRequest) -> Effects:
@@ -143,11 +142,11 @@ def _too_late(ours: Clients, one: Received, request: MatchingRequest) -> Effects
 
 
 def _answered_by_twin(ours: Clients, one: Received, request: MatchingRequest, claimed: Claimed) -> Effects:
-    """Another request for the same people was, or is, in flight: its answer is ours; its people know it already."""
+    """Another request with the same question was, or is, in flight: its answer is ours; the people know it already."""
     key = ours.claims.result_key(claimed.twin) if claimed.claim is Claim.ANSWERED else None
     found = ours.temp_data.get(MATCHING_RESULTS, key) if key else None
     if not isinstance(found, dict):
-        raise Later("same_people_in_flight", delay_seconds=_twin_delay_seconds(one), counted=False)
+        raise Later("same_question_in_flight", delay_seconds=_twin_delay_seconds(one), counted=False)
     data = {**found, "request_id": request.request_id, "same_as": key}
     return _answers(ours, one, data, twin=True)
 

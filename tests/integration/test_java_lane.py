@@ -272,7 +272,8 @@ def test_a_request_for_people_whose_matching_is_in_flight_gets_the_same_answer(
 ) -> None:
     service.switch(status=503, retry_after="1")
     ask(ours, 1)
-    ask(ours, 1, request_id="again", users=[13, 12, 11, 10])
+    again = [markers.person(id_, department=f"d{id_ % 2}") for id_ in (12, 13, 10, 11)]
+    ask(ours, 1, request_id="again", users=[13, 12, 11, 10], employees=again)
     ask(ours, 1, request_id=None)
     ask(ours, 1, request_id="other type", type="lunch")
     lane.run()
@@ -289,9 +290,9 @@ def test_a_request_for_people_whose_matching_is_in_flight_gets_the_same_answer(
     wait_until(settled, deadline_seconds=10, what="three answers")
     assert sorted(completed(ours)) == ["again", "other type", "r1"]
     assert service.calls.shown()["requests"] == 4
-    first, again = (ours.temp_data.get("matching_results", one) for one in ("r1", "again"))
+    first, same = (ours.temp_data.get("matching_results", one) for one in ("r1", "again"))
     assert isinstance(first, dict)
-    assert again == {**first, "request_id": "again", "same_as": "r1"}
+    assert same == {**first, "request_id": "again", "same_as": "r1"}
     heard.get_message(timeout=0.1)
     told_users = 0
     while heard.get_message(timeout=0.1):
@@ -302,6 +303,22 @@ def test_a_request_for_people_whose_matching_is_in_flight_gets_the_same_answer(
     ask(ours, 1, request_id="much later")
     lane.run()
     assert service.calls.shown()["requests"] == 5, "nothing is in flight any more: this is a new wish"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"employees": [{"id": 10, "excluded_partners": [11]}]}, {"algorithm_params": {"seed": 2}}]
+)
+def test_a_request_that_asks_something_else_of_the_same_people_gets_an_answer_of_its_own(
+    ours: Clients, lane: InlineLane, service: MatchingService, changes: dict[str, Any]
+) -> None:
+    service.switch(status=503, retry_after="60")
+    ask(ours, 1)
+    lane.run()
+    service.switch(status=0)
+    ask(ours, 1, request_id="other", **changes)
+    lane.run()
+    assert completed(ours) == ["other"]
+    assert "same_as" not in told(ours, "matching.completed")[0]
 
 
 def test_a_request_that_failed_may_be_asked_again(ours: Clients, lane: InlineLane, service: MatchingService) -> None:
