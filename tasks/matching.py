@@ -64,12 +64,16 @@ def request(
 
 
 def announce_failure(ours: Clients, one: Received, reason: str) -> Effects:
-    """Tell that a matching request has failed for good, unless it was answered; it may be asked again then."""
-    request_id = _request_id(one.event)
+    """Tell that a matching request has failed for good, unless it was answered; it may be asked again then.
+
+    Nothing is told of a repeat that fails, such as a malformed one, while the request itself is in flight.
+    """
+    request_id, wish, effects = _request_id(one.event), _wish(one), Effects()
+    if ours.claims.is_anothers(wish, one.entry):
+        return effects
     data = {"request_id": request_id, "reason": reason}
     told = ours.publisher.publishing(_announcement(ours, ConnectBotEvents.MATCHING_FAILED, one.event, data))
-    effects = Effects()
-    effects.add_unless(ours.claims.answered_key(request_id), [*told, *ours.claims.releasing(_wish(one))])
+    effects.add_unless(ours.claims.answered_key(request_id), [*told, *ours.claims.releasing(wish)])
     return effects
 
 

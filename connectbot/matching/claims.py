@@ -101,6 +101,12 @@ class MatchingClaims:
             found = self._redis.get(self._keys.matching_answered(request))
         return found.decode() if found else None
 
+    def is_anothers(self, wish: Wish, entry: Entry) -> bool:
+        """Whether another entry has brought the same request, and claimed it."""
+        with translated_errors():
+            claimed = self._redis.get(self._keys.matching_claim(wish.request))
+        return claimed not in (None, entry.origin.encode())
+
     def releasing(self, wish: Wish) -> list[Command]:
         """The commands that give a claim up, as part of a commit: the request has failed, and may be asked again."""
         question = self._keys.matching_question(wish.asked)

@@ -332,6 +332,21 @@ def test_a_request_that_failed_may_be_asked_again(ours: Clients, lane: InlineLan
     assert completed(ours) == ["r1"]
 
 
+def test_a_malformed_repeat_says_nothing_of_the_request_in_flight(
+    ours: Clients, lane: InlineLane, service: MatchingService
+) -> None:
+    service.switch(status=503, retry_after="60")
+    ask(ours, 1)
+    ask(ours, 1, users=None)
+    lane.run()
+    assert [row[b"reason"] for _, row in ours.redis.xrange(ours.settings.keys.dead)] == [b"malformed"]
+    assert told(ours, "matching.failed") == []
+    service.switch(status=0)
+    ask(ours, 1)
+    lane.run()
+    assert completed(ours) == [], "the first one still has its claim"
+
+
 # --- too late -------------------------------------------------------------------------------------------------------
 
 
