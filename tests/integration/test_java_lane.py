@@ -347,6 +347,26 @@ def test_a_malformed_repeat_says_nothing_of_the_request_in_flight(
     assert completed(ours) == [], "the first one still has its claim"
 
 
+@pytest.mark.parametrize(
+    ("changes", "heard"),
+    [
+        ({"user_id": "abc"}, ["r1"]),
+        ({"data": {"request_id": "r1", "users": [1] * 600_000}}, ["r1"]),
+        ({"data": [{"request_id": "r1"}]}, []),
+        ({"data": {"request_id": ["r1"]}, "user_id": "abc"}, []),
+    ],
+    ids=["shape", "too large", "data is a list", "no id"],
+)
+def test_of_a_request_that_cannot_be_read_is_told_what_can_be(
+    ours: Clients, lane: InlineLane, changes: dict[str, Any], heard: list[str]
+) -> None:
+    event = {"id": "e", "type": "matching.request", "data": {"request_id": "r1", "users": [1, 2]}, **changes}
+    ours.redis.xadd(ours.settings.keys.events, {"type": event["type"], "event": json.dumps(event)})
+    lane.run()
+    assert [row[b"reason"] for _, row in ours.redis.xrange(ours.settings.keys.dead)] == [b"malformed"]
+    assert told(ours, "matching.failed") == [{"request_id": one, "reason": "malformed"} for one in heard]
+
+
 # --- too late -------------------------------------------------------------------------------------------------------
 
 
