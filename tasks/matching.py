@@ -10,13 +10,13 @@ from typing import Any, Final
 import msgspec
 from celery import shared_task
 
-from connectbot.cache_keys import MATCHING_RESULTS
+from connectbot.cache_keys import MATCHING_FAILURES, MATCHING_RESULTS
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.errors import Later, MalformedEvent
 from connectbot.events import ConnectBotEvents, Event, derived_id, new_event, read_data
 from connectbot.java_service import Employee, MatchingRequest, MatchingResult
-from connectbot.matching.claims import LIFETIME_SECONDS, Claim, Claimed, Wish
+from connectbot.matching.claims import FAILURE_SECONDS, LIFETIME_SECONDS, Claim, Claimed, Wish
 from connectbot.matching.local import match_locally
 from tasks.base import Received, event_task
 from tasks.java_call import ask, traceparent_of
@@ -64,7 +64,9 @@ def request(
 
 
 def announce_failure(ours: Clients, one: Received, reason: str) -> Effects:
-    """Tell that a matching request has failed for good, unless it was answered; it may be asked again then.
+    """Tell, and keep for a while, that a matching request has failed for good, unless it was answered.
+
+    It may be asked again then.
 
     Nothing is told of a repeat that fails, such as a malformed one, while the request itself is in flight.
     """
@@ -72,8 +74,12 @@ def announce_failure(ours: Clients, one: Received, reason: str) -> Effects:
     if ours.claims.is_anothers(wish, one.entry):
         return effects
     data = {"request_id": request_id, "reason": reason}
-    told = ours.publisher.publishing(_announcement(ours, ConnectBotEvents.MATCHING_FAILED, one.event, data))
-    effects.add_unless(ours.claims.answered_key(request_id), [*told, *ours.claims.releasing(wish)])
+    commands = [
+        *ours.temp_data.storing(MATCHING_FAILURES, request_id, data, ttl_seconds=FAILURE_SECONDS, now=time.time()),
+        *ours.publisher.publishing(_announcement(ours, ConnectBotEvents.MATCHING_FAILED, one.event, data)),
+        *ours.claims.releasing(wish),
+    ]
+    effects.add_unless(ours.claims.answered_key(request_id), commands)
     return effects
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from connectbot.asynchronous import awaitable
-from connectbot.cache_keys import MATCHING_RESULTS
+from connectbot.cache_keys import MATCHING_FAILURES, MATCHING_RESULTS
 from connectbot.clients import Clients
 from connectbot.errors import MatchingFailed, MatchingUnanswered, RedisUnavailable, UnreadableValue
 from connectbot.events import ConnectBotEvents, derived_id, new_event
@@ -124,6 +124,9 @@ class MatchingCaller:
 
     def ask(self, asked: dict[str, Any], answer: Future[MatchingResult]) -> None:
         """Publish a request; ``answer`` will hold its result. `forget` it in the end."""
+        self._have_heard(asked["request_id"])
+        # What is kept of an earlier failure is no answer to who asks again.
+        self._clients.temp_data.delete(MATCHING_FAILURES, asked["request_id"])
         self._expect(asked["request_id"], answer)
         stored = self._stored(asked["request_id"])
         if stored is not None:
@@ -139,14 +142,19 @@ class MatchingCaller:
         )
 
     def look_again(self, asked: dict[str, Any], wait: float) -> MatchingResult:
-        """The result where it is there although nobody told; else raises `MatchingUnanswered`."""
-        stored = self._stored(asked["request_id"])
-        if stored is None:
+        """The result where it is there although nobody told.
+
+        Else raises `MatchingFailed` where that was not heard either, or `MatchingUnanswered`.
+        """
+        kept = self._kept(asked["request_id"])
+        if isinstance(kept, MatchingFailed):
+            raise kept
+        if kept is None:
             raise MatchingUnanswered(
                 f"matching request {asked['request_id']} has no answer after {wait:g} s: ask again with the same "
                 "request_id to go on waiting; is a worker for the lane java running?"
             )
-        return stored
+        return kept
 
     def forget(self, asked: dict[str, Any], answer: Future[MatchingResult]) -> None:
         """Wait no longer."""
@@ -157,15 +165,30 @@ class MatchingCaller:
 
     # --- inside ---------------------------------------------------------------------------------------
 
-    def _expect(self, request_id: str, answer: Future[MatchingResult]) -> None:
+    def _have_heard(self, request_id: str) -> None:
+        """Have the thread listen, for a request that nobody may wait for yet."""
         with self._lock:
-            self._waiting.setdefault(request_id, []).append(answer)
+            self._waiting.setdefault(request_id, [])
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="matching-caller", daemon=True)
                 thread.start()
                 self._thread = thread  # only now: there may be no room for it, and the next caller tries again
         if not self._subscribed.wait(SUBSCRIBE_SECONDS):
             raise RedisUnavailable("nobody could listen for the answer: the matching request was not published")
+
+    def _expect(self, request_id: str, answer: Future[MatchingResult]) -> None:
+        with self._lock:
+            self._waiting.setdefault(request_id, []).append(answer)
+
+    def _kept(self, request_id: str) -> MatchingResult | MatchingFailed | None:
+        """The result of a request, or why it has failed, as far as either is kept."""
+        stored = self._stored(request_id)
+        if stored is not None:
+            return stored
+        found = self._clients.temp_data.get(MATCHING_FAILURES, request_id)
+        return (
+            _failure(msgspec.convert({**found, "request_id": request_id}, _Told)) if isinstance(found, dict) else None
+        )
 
     def _stored(self, request_id: str) -> MatchingResult | None:
         found = self._clients.temp_data.get(MATCHING_RESULTS, request_id)
@@ -214,12 +237,12 @@ class MatchingCaller:
     def _look_for_all(self) -> None:
         """What was told while nobody listened is kept."""
         with self._lock:
-            waiting = list(self._waiting)
+            waiting = [request_id for request_id, answers in self._waiting.items() if answers]
         for request_id in waiting:
             with suppress(UnreadableValue, msgspec.ValidationError):  # its caller sees it when time is up
-                stored = self._stored(request_id)
-                if stored is not None:
-                    self._tell(request_id, stored)
+                kept = self._kept(request_id)
+                if kept is not None:
+                    self._tell(request_id, kept)
 
     def _hear(self, text: bytes) -> None:
         try:
@@ -230,7 +253,7 @@ class MatchingCaller:
         if event.type == ConnectBotEvents.MATCHING_COMPLETED:
             self._tell(request_id, _result(event.data))
         elif event.type == ConnectBotEvents.MATCHING_FAILED:
-            self._tell(request_id, MatchingFailed(event.data.reason, f"matching request {request_id} has failed"))
+            self._tell(request_id, _failure(event.data))
 
     def _tell(self, request_id: str, answer: MatchingResult | MatchingFailed) -> None:
         with self._lock:
@@ -275,3 +298,7 @@ def _result(told: _Told) -> MatchingResult:
     return MatchingResult(
         request_id=told.request_id or "", pairs=told.pairs, unmatched=told.unmatched, algorithm=told.algorithm
     )
+
+
+def _failure(told: _Told) -> MatchingFailed:
+    return MatchingFailed(told.reason, f"matching request {told.request_id} has failed")

@@ -20,6 +20,8 @@ from connectbot.scripts import text_of
 
 LIFETIME_SECONDS: Final = 1800
 """How long a request is remembered: as long as v21 keeps one (contract v21)."""
+FAILURE_SECONDS: Final = 300
+"""How long it is kept why a request has failed: for callers who could not listen when it was told."""
 _ANSWERED_MS: Final = 60_000
 
 

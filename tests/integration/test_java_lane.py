@@ -326,6 +326,7 @@ def test_a_request_that_failed_may_be_asked_again(ours: Clients, lane: InlineLan
     ask(ours, 1)
     lane.run()
     assert [data["reason"] for data in told(ours, "matching.failed")] == ["unprocessable"]
+    assert ours.temp_data.get("matching_failures", "r1") == {"request_id": "r1", "reason": "unprocessable"}
     service.switch(status=0)
     ask(ours, 1)
     lane.run()

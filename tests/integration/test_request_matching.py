@@ -229,6 +229,22 @@ def test_an_answer_told_while_nobody_could_listen_is_found(
     assert answered.is_set()
 
 
+def test_a_failure_told_while_nobody_could_listen_is_found(ours: Clients, client: RedisClient) -> None:
+    caller, answer = MatchingCaller(ours), Future[MatchingResult]()
+    failed = {"request_id": "r", "reason": "deadline"}
+    ours.temp_data.store("matching_failures", "r", failed, now=time.time())
+    caller.ask(asked("r"), answer)
+    with pytest.raises(MatchingUnanswered):  # who asks again is not told of the time before
+        caller.look_again(asked("r"), 0)
+    ours.temp_data.store("matching_failures", "r", failed, now=time.time())
+    with pytest.raises(MatchingFailed, match="deadline"):
+        caller.look_again(asked("r"), 0)
+    assert not answer.done()
+    client.client_kill_filter(_type="pubsub")
+    assert isinstance(answer.exception(10), MatchingFailed)
+    caller.forget(asked("r"), answer)
+
+
 def test_the_names_are_found_where_they_are_looked_for() -> None:
     assert {"request_matching", "request_matching_async", "enqueue"} <= set(connectbot.__all__)
     with pytest.raises(AttributeError):
