@@ -25,7 +25,7 @@ from tasks.process import clients
 
 SERVICE: Final = "matching"
 SHORTEST_TWIN_DELAY_SECONDS: Final = 0.2
-LONGEST_TWIN_DELAY_SECONDS: Final = 5.0
+LONGEST_TWIN_DELAY_SECONDS: Final = 60.0
 """How long a request waits, each time half its age, for another one with the same question that is in flight."""
 
 

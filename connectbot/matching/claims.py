@@ -22,7 +22,8 @@ LIFETIME_SECONDS: Final = 1800
 """How long a request is remembered: as long as v21 keeps one (contract v21)."""
 FAILURE_SECONDS: Final = 300
 """How long it is kept why a request has failed: for callers who could not listen when it was told."""
-_ANSWERED_MS: Final = 60_000
+_ANSWERED_MS: Final = 120_000
+"""How long twins find the answer: twice as long as one waits at most before it looks again (tasks/matching.py)."""
 
 
 class Claim(Enum):

@@ -54,11 +54,16 @@ def settings(redis_url: str, service: MatchingService) -> Settings:
     )  # fmt: skip
 
 
-def ask(ours: Clients, number: int, **changes: Any) -> None:
-    """A request of its own people, unless ``changes`` say otherwise."""
+def asked(number: int) -> dict[str, Any]:
+    """The data of a request of its own people."""
     users = [number * 10 + at for at in range(4)]
     employees = [markers.person(id_, department=f"d{id_ % 2}") for id_ in users]
-    data = {"users": users, "employees": employees, "request_id": f"r{number}", **changes}
+    return {"users": users, "employees": employees, "request_id": f"r{number}"}
+
+
+def ask(ours: Clients, number: int, **changes: Any) -> None:
+    """Publish a request of its own people, unless ``changes`` say otherwise."""
+    data = {**asked(number), **changes}
     assert ours.publisher.publish_microservice_event("matching", "matching.request", data)
 
 
@@ -303,6 +308,22 @@ def test_a_request_for_people_whose_matching_is_in_flight_gets_the_same_answer(
     ask(ours, 1, request_id="much later")
     lane.run()
     assert service.calls.shown()["requests"] == 5, "nothing is in flight any more: this is a new wish"
+
+
+@pytest.mark.parametrize(("age_seconds", "longest_seconds"), [(10, 6), (3600, 60)])
+def test_a_twin_looks_the_less_often_the_longer_it_has_waited(
+    ours: Clients, lane: InlineLane, service: MatchingService, age_seconds: int, longest_seconds: int
+) -> None:
+    service.switch(status=503, retry_after="900")
+    ask(ours, 1)
+    lane.run()
+    event = {"id": "e", "type": "matching.request", "data": {**asked(1), "request_id": "twin"}}
+    origin = f"{(time.time() - age_seconds) * 1000:.0f}-0"
+    fields = {"type": event["type"], "event": json.dumps(event), "origin": origin}
+    ours.redis.xadd(ours.settings.keys.events, fields)
+    lane.run()
+    ((_, due), _) = ours.redis.zrange(ours.settings.keys.delayed("java"), 0, -1, withscores=True)
+    assert longest_seconds - 2 < due - time.time() <= longest_seconds
 
 
 @pytest.mark.parametrize(
