@@ -34,6 +34,8 @@ SERVICE: Final = "matching"
 LISTEN_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 0.5
 SUBSCRIBE_SECONDS: Final = 5.0
+SHORTEST_SUBSCRIBE_SECONDS: Final = 1.0
+"""Even who does not want to wait gives the thread so long to listen, where Redis neither answers nor refuses."""
 _IGNORES_NOTHING: Final = b"\0"
 
 _logger = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ def request_matching(
     caller, asked = _current(), _question(users, type, employees, request_id, deadline)
     answer: Future[MatchingResult] = Future()
     try:
-        caller.ask(asked, answer)
+        caller.ask(asked, answer, wait)
         return answer.result(wait)
     except TimedOut:
         return caller.look_again(asked, wait)
@@ -83,7 +85,7 @@ async def request_matching_async(
     caller, asked = _current(), _question(users, type, employees, request_id, deadline)
     answer: Future[MatchingResult] = Future()
     try:
-        await awaitable(caller.ask, asked, answer)
+        await awaitable(caller.ask, asked, answer, wait)
         return await asyncio.wait_for(asyncio.wrap_future(answer), wait)
     except TimeoutError:
         return await awaitable(caller.look_again, asked, wait)
@@ -119,12 +121,15 @@ class MatchingCaller:
         self._decoder = msgspec.json.Decoder(_Event)
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Future[MatchingResult]]] = {}
-        self._subscribed = threading.Event()
+        self._subscription: Future[None] = Future()
         self._thread: threading.Thread | None = None
 
-    def ask(self, asked: dict[str, Any], answer: Future[MatchingResult]) -> None:
-        """Publish a request; ``answer`` will hold its result. `forget` it in the end."""
-        self._have_heard(asked["request_id"])
+    def ask(self, asked: dict[str, Any], answer: Future[MatchingResult], wait: float) -> None:
+        """Publish a request; ``answer`` will hold its result. `forget` it in the end.
+
+        Raises `RedisUnavailable` as soon as it is known that nobody can listen, at the latest after ``wait`` seconds.
+        """
+        self._have_heard(asked["request_id"], wait)
         # What is kept of an earlier failure is no answer to who asks again.
         self._clients.temp_data.delete(MATCHING_FAILURES, asked["request_id"])
         self._expect(asked["request_id"], answer)
@@ -165,7 +170,7 @@ class MatchingCaller:
 
     # --- inside ---------------------------------------------------------------------------------------
 
-    def _have_heard(self, request_id: str) -> None:
+    def _have_heard(self, request_id: str, wait: float) -> None:
         """Have the thread listen, for a request that nobody may wait for yet."""
         with self._lock:
             self._waiting.setdefault(request_id, [])
@@ -173,8 +178,13 @@ class MatchingCaller:
                 thread = threading.Thread(target=self._run, name="matching-caller", daemon=True)
                 thread.start()
                 self._thread = thread  # only now: there may be no room for it, and the next caller tries again
-        if not self._subscribed.wait(SUBSCRIBE_SECONDS):
-            raise RedisUnavailable("nobody could listen for the answer: the matching request was not published")
+            subscription = self._subscription
+        try:
+            subscription.result(min(max(wait, SHORTEST_SUBSCRIBE_SECONDS), SUBSCRIBE_SECONDS))
+        except (TimedOut, RedisUnavailable) as error:
+            raise RedisUnavailable(
+                "nobody could listen for the answer: the matching request was not published"
+            ) from error
 
     def _expect(self, request_id: str, answer: Future[MatchingResult]) -> None:
         with self._lock:
@@ -186,9 +196,9 @@ class MatchingCaller:
         if stored is not None:
             return stored
         found = self._clients.temp_data.get(MATCHING_FAILURES, request_id)
-        return (
-            _failure(msgspec.convert({**found, "request_id": request_id}, _Told)) if isinstance(found, dict) else None
-        )
+        if not isinstance(found, dict):
+            return None
+        return _failure(msgspec.convert({**found, "request_id": request_id}, _Told))
 
     def _stored(self, request_id: str) -> MatchingResult | None:
         found = self._clients.temp_data.get(MATCHING_RESULTS, request_id)
@@ -198,13 +208,20 @@ class MatchingCaller:
         while not self._has_ended():
             try:
                 self._listen()
-            except RedisUnavailable:
-                pass
-            except Exception:  # the thread must go on: nobody else would hear an answer
+            except RedisUnavailable as error:
+                self._give_up(error)
+            except Exception as error:  # the thread must go on: nobody else would hear an answer
                 _logger.exception("listening for the answers to matching requests failed; it is tried again")
-            self._subscribed.clear()
+                self._give_up(RedisUnavailable(type(error).__qualname__))
             threading.Event().wait(PAUSE_SECONDS)
         self._clients.redis.close()
+
+    def _give_up(self, error: RedisUnavailable) -> None:
+        """Tell those who wait for the subscription that there is none; who comes now waits for the next one."""
+        with self._lock:
+            failed, self._subscription = self._subscription, Future()
+        if not failed.done():
+            failed.set_exception(error)
 
     def _has_ended(self) -> bool:
         """Asked by the thread: whether it is to end, after which it counts as gone."""
@@ -220,7 +237,7 @@ class MatchingCaller:
     def _listen(self) -> None:
         channel = self._keys.service_channel(SERVICE)
         with Listener(self._clients.redis, channels=[channel], ignoring=_IGNORES_NOTHING) as listener:
-            self._subscribed.set()
+            self._subscription.set_result(None)
             self._look_for_all()
             while self._goes_on():
                 for message in listener.hear(wait_seconds=LISTEN_SECONDS).messages:
@@ -231,7 +248,7 @@ class MatchingCaller:
         """Asked by the thread: whether it is to listen on. Who comes after a no waits until it listens again."""
         with self._lock:
             if not self._is_needed():
-                self._subscribed.clear()
+                self._subscription = Future()
             return self._is_needed()
 
     def _look_for_all(self) -> None:
