@@ -16,6 +16,7 @@ from connectbot.effects import Effects
 from connectbot.errors import Later, MalformedEvent
 from connectbot.events import ConnectBotEvents, Event, derived_id, new_event, read_data
 from connectbot.java_service import Employee, MatchingRequest, MatchingResult
+from connectbot.matching.asking import SERVICE, request_event
 from connectbot.matching.claims import FAILURE_SECONDS, LIFETIME_SECONDS, Claim, Claimed, Wish
 from connectbot.matching.local import match_locally
 from tasks.base import Received, event_task
@@ -23,7 +24,6 @@ from tasks.java_call import ask, traceparent_of
 from tasks.matching_deadline import deadline_of, known_deadline_of
 from tasks.process import clients
 
-SERVICE: Final = "matching"
 SHORTEST_TWIN_DELAY_SECONDS: Final = 0.2
 LONGEST_TWIN_DELAY_SECONDS: Final = 60.0
 """How long a request waits, each time half its age, for another one with the same question that is in flight."""
@@ -52,14 +52,7 @@ def request(
     """
     ours = clients()
     request_id = request_id or self.request.id
-    data = {"users": list(users), "type": type, "employees": employees, "request_id": request_id}
-    event = new_event(
-        ConnectBotEvents.MATCHING_REQUEST,
-        data,
-        channel=ours.settings.keys.service_channel(SERVICE),
-        event_id=derived_id(request_id, "request"),
-    )
-    ours.publisher.publish(event)
+    ours.publisher.publish(request_event(ours.settings.keys, request_id, users, type=type, employees=employees))
     return request_id
 
 

@@ -24,12 +24,11 @@ from connectbot.asynchronous import awaitable
 from connectbot.cache_keys import MATCHING_FAILURES, MATCHING_RESULTS
 from connectbot.clients import Clients
 from connectbot.errors import MatchingFailed, MatchingUnanswered, RedisUnavailable, UnreadableValue
-from connectbot.events import ConnectBotEvents, derived_id, new_event
+from connectbot.events import ConnectBotEvents
 from connectbot.integration.site import default_site, generation
 from connectbot.listener import Listener
+from connectbot.matching.asking import SERVICE, request_event
 from connectbot.matching.contract import Employee, MatchingResult, Pair
-
-SERVICE: Final = "matching"
 
 LISTEN_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 0.5
@@ -137,14 +136,7 @@ class MatchingCaller:
         if stored is not None:
             self._tell(asked["request_id"], stored)
             return
-        self._clients.publisher.publish(
-            new_event(
-                ConnectBotEvents.MATCHING_REQUEST,
-                {name: value for name, value in asked.items() if value is not None},
-                channel=self._keys.service_channel(SERVICE),
-                event_id=derived_id(asked["request_id"], "request"),
-            )
-        )
+        self._clients.publisher.publish(request_event(self._keys, **asked))
 
     def look_again(self, asked: dict[str, Any], wait: float) -> MatchingResult:
         """The result where it is there although nobody told.

@@ -28,6 +28,7 @@ from connectbot.matching.contract import MatchingResult
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
+from tasks import matching
 from tests.support import Worker, environment, wait_until
 from worker.commands.java import java
 
@@ -85,6 +86,17 @@ def test_time_is_up_but_the_request_lives_on(worker: Worker, service: MatchingSe
 
 def asked(request_id: str) -> dict[str, Any]:
     return {"users": [1, 2], "type": "coffee", "employees": None, "request_id": request_id, "deadline": None}
+
+
+def test_the_task_and_a_caller_publish_the_same_event(ours: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "clients", lambda: ours)
+    caller = MatchingCaller(ours)
+    caller.ask(asked("r"), answer := Future(), 10)
+    caller.forget(asked("r"), answer)
+    matching.request.run([1, 2], request_id="r")
+    first, second = (json.loads(row[b"event"]) for _, row in ours.redis.xrange(ours.settings.keys.events))
+    del first["timestamp"], second["timestamp"]
+    assert first == second
 
 
 def test_what_is_kept_in_another_form_does_not_keep_others_from_their_answers(
