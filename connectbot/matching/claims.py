@@ -13,6 +13,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, Final
 
+from connectbot.cache_keys import MATCHING_RESULTS, CacheKeys, temp_key
 from connectbot.entries import Entry
 from connectbot.keys import Keys
 from connectbot.redis_client import Command, RedisClient, translated_errors
@@ -32,7 +33,7 @@ class Claim(Enum):
     MINE = "mine"
     """Answer it."""
     DOUBLED = "doubled"
-    """Nothing: another entry brought the same request."""
+    """Nothing: another entry brought the same request, which is in flight, or whose result is kept."""
     TWIN = "twin"
     """Wait: another request with the same question is in flight."""
     ANSWERED = "answered"
@@ -68,9 +69,10 @@ class Wish:
 class MatchingClaims:
     """The claims of one installation. Every method that answers no commands raises `RedisUnavailable`."""
 
-    def __init__(self, client: RedisClient, keys: Keys) -> None:
+    def __init__(self, client: RedisClient, keys: Keys, cache_keys: CacheKeys) -> None:
         self._redis = client
         self._keys = keys
+        self._cache_keys = cache_keys
 
     def claim(self, wish: Wish, entry: Entry) -> Claimed:
         """Claim a request for an entry; the entry may come again, even under another id, and finds its claim."""
@@ -78,6 +80,7 @@ class MatchingClaims:
             self._keys.matching_claim(wish.request),
             self._keys.matching_answered(wish.request),
             self._keys.matching_question(wish.asked),
+            self._cache_keys.physical(temp_key(MATCHING_RESULTS, wish.request_id)),
         ]
         came_ms = entry.origin.partition("-")[0]
         with translated_errors():

@@ -342,6 +342,20 @@ def test_a_request_that_asks_something_else_of_the_same_people_gets_an_answer_of
     assert "same_as" not in told(ours, "matching.completed")[0]
 
 
+def test_a_request_whose_result_was_removed_is_asked_anew(
+    ours: Clients, lane: InlineLane, service: MatchingService
+) -> None:
+    for _ in range(2):
+        ask(ours, 1)
+        lane.run()
+        assert ours.temp_data.get("matching_results", "r1")
+        ours.temp_data.delete("matching_results", "r1")
+    ask(ours, 1)
+    ask(ours, 1)
+    lane.run()
+    assert completed(ours) == ["r1"] * 3
+
+
 def test_a_request_that_failed_may_be_asked_again(ours: Clients, lane: InlineLane, service: MatchingService) -> None:
     service.switch(status=422)
     ask(ours, 1)
