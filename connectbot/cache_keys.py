@@ -29,6 +29,8 @@ SESSIONS = "sessions"
 """The namespace of sessions' temporary data (contract v21)."""
 MATCHING_RESULTS, JAVA_RESULTS = "matching_results", "java_results"
 """The namespaces of what the Java service has answered."""
+MATCHING_FAILURES = "matching_failures"
+"""The namespace of why matching requests have failed: request → its ``reason``. Kept for some minutes."""
 
 
 def menu_key(user_id: int, menu_type: str) -> str:

@@ -77,7 +77,7 @@ class Clients:
             java_gate=JavaGate.from_settings(
                 CircuitBreaker(client, keys, Rules.from_settings(settings), lane=JAVA_LANE), settings
             ),
-            claims=MatchingClaims(client, keys),
+            claims=MatchingClaims(client, keys, cache_keys),
         )
 
     def distrust_connections(self) -> None:

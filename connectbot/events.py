@@ -156,7 +156,16 @@ class _TypeOnly(msgspec.Struct):
     type: str
 
 
+class _RequestOnly(msgspec.Struct):
+    request_id: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+
+
+class _DataOnly(msgspec.Struct):
+    data: _RequestOnly
+
+
 _type_decoder = msgspec.json.Decoder(_TypeOnly)
+_request_decoder = msgspec.json.Decoder(_DataOnly)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text_id_decoder = msgspec.json.Decoder(UserId, strict=False)
 
@@ -229,6 +238,14 @@ def mended(text: bytes) -> bytes:
 def decode_type(text: bytes) -> str:
     """Only the type of an event, for routing. Raises `MalformedEvent`."""
     return _decode(_type_decoder.decode, text).type
+
+
+def decode_request_id(text: bytes) -> str | None:
+    """Only ``data.request_id``, whatever else is wrong with an event; None where it cannot be read, or is none."""
+    try:
+        return _request_decoder.decode(text).data.request_id
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_data(event: Event, shape: type[T], *, strict: bool = True) -> T:

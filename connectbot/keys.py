@@ -185,11 +185,11 @@ class Keys:
         """String whose presence says that matching.completed was published for a request. Lives half an hour."""
         return f"{self.namespace}:matching:answered:{request}"
 
-    def matching_people(self, people: str) -> str:
-        """String: the request in flight for the same people and type; lives half an hour. Or, for a minute, when it was
-        answered, too.
+    def matching_question(self, question: str) -> str:
+        """String: the request in flight with a question, named by a hash; lives half an hour. Once it is answered, when
+        that was, too; for two minutes.
         """
-        return f"{self.namespace}:matching:people:{people}"
+        return f"{self.namespace}:matching:question:{question}"
 
     # --- temporary data -----------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.entries import Batch, Entry
 from connectbot.errors import FenceLost, Later, MalformedEvent, Never, Parked, RedisUnavailable
-from connectbot.events import Event
+from connectbot.events import Event, decode_request_id
 from connectbot.log import about
 from connectbot.tracing.trace import Ending, collect_calls
 from connectbot.watching import ages
@@ -104,8 +104,17 @@ class BatchRun:
             try:
                 received.append(Received(entry, self._read(entry)))
             except MalformedEvent as error:
-                self._commit([entry.id], self._bury(entry, "malformed", error))
+                self._commit([entry.id], self._bury_unread(entry, error))
         return received
+
+    def _bury_unread(self, entry: Entry, error: MalformedEvent) -> Effects:
+        """The dead letter, and the farewell where the ``request_id`` can be read all the same: somebody may wait."""
+        effects = self._bury(entry, "malformed", error)
+        request_id = decode_request_id(entry.text)
+        if self._work.farewell and request_id:
+            remains = Event(id=entry.origin, type=entry.type, data={"request_id": request_id})
+            effects.extend(self._work.farewell(self._clients, Received(entry, remains), "malformed"))
+        return effects
 
     def _read(self, entry: Entry) -> Event:
         text = entry.text

@@ -10,23 +10,23 @@ from typing import Any, Final
 import msgspec
 from celery import shared_task
 
-from connectbot.cache_keys import MATCHING_RESULTS
+from connectbot.cache_keys import MATCHING_FAILURES, MATCHING_RESULTS
 from connectbot.clients import Clients
 from connectbot.effects import Effects
 from connectbot.errors import Later, MalformedEvent
 from connectbot.events import ConnectBotEvents, Event, derived_id, new_event, read_data
 from connectbot.java_service import Employee, MatchingRequest, MatchingResult
-from connectbot.matching.claims import LIFETIME_SECONDS, Claim, Claimed, Wish
+from connectbot.matching.asking import SERVICE, request_event
+from connectbot.matching.claims import FAILURE_SECONDS, LIFETIME_SECONDS, Claim, Claimed, Wish
 from connectbot.matching.local import match_locally
 from tasks.base import Received, event_task
 from tasks.java_call import ask, traceparent_of
 from tasks.matching_deadline import deadline_of, known_deadline_of
 from tasks.process import clients
 
-SERVICE: Final = "matching"
 SHORTEST_TWIN_DELAY_SECONDS: Final = 0.2
-LONGEST_TWIN_DELAY_SECONDS: Final = 5.0
-"""How long a request waits, each time half its age, for another one for the same people that is in flight."""
+LONGEST_TWIN_DELAY_SECONDS: Final = 60.0
+"""How long a request waits, each time half its age, for another one with the same question that is in flight."""
 
 
 class _RequestData(msgspec.Struct):
@@ -52,24 +52,27 @@ def request(
     """
     ours = clients()
     request_id = request_id or self.request.id
-    data = {"users": list(users), "type": type, "employees": employees, "request_id": request_id}
-    event = new_event(
-        ConnectBotEvents.MATCHING_REQUEST,
-        data,
-        channel=ours.settings.keys.service_channel(SERVICE),
-        event_id=derived_id(request_id, "request"),
-    )
-    ours.publisher.publish(event)
+    ours.publisher.publish(request_event(ours.settings.keys, request_id, users, type=type, employees=employees))
     return request_id
 
 
 def announce_failure(ours: Clients, one: Received, reason: str) -> Effects:
-    """Tell that a matching request has failed for good, unless it was answered; it may be asked again then."""
-    request_id = _request_id(one.event)
+    """Tell, and keep for a while, that a matching request has failed for good, unless it was answered.
+
+    It may be asked again then.
+
+    Nothing is told of a repeat that fails, such as a malformed one, while the request itself is in flight.
+    """
+    request_id, wish, effects = _request_id(one.event), _wish(one), Effects()
+    if ours.claims.is_anothers(wish, one.entry):
+        return effects
     data = {"request_id": request_id, "reason": reason}
-    told = ours.publisher.publishing(_announcement(ours, ConnectBotEvents.MATCHING_FAILED, one.event, data))
-    effects = Effects()
-    effects.add_unless(ours.claims.answered_key(request_id), [*told, *ours.claims.releasing(_wish(one))])
+    commands = [
+        *ours.temp_data.storing(MATCHING_FAILURES, request_id, data, ttl_seconds=FAILURE_SECONDS, now=time.time()),
+        *ours.publisher.publishing(_announcement(ours, ConnectBotEvents.MATCHING_FAILED, one.event, data)),
+        *ours.claims.releasing(wish),
+    ]
+    effects.add_unless(ours.claims.answered_key(request_id), commands)
     return effects
 
 
@@ -126,13 +129,12 @@ def _request(one: Received) -> MatchingRequest:
 
 
 def _wish(one: Received) -> Wish:
-    """The request as far as two can be the same; of one that cannot be read, only its id."""
+    """The request as far as two can be the same; one that cannot be read, or passed on, is like no other."""
     request_id = _request_id(one.event)
     try:
-        request = _request(one)
-    except MalformedEvent:
-        return Wish(request_id, (), "")
-    return Wish(request_id, request.people, request.type)
+        return Wish(request_id, _request(one).question)
+    except (MalformedEvent, RecursionError):
+        return Wish(request_id, one.entry.origin.encode())
 
 
 def _too_late(ours: Clients, one: Received, request: MatchingRequest) -> Effects:
@@ -143,11 +145,11 @@ def _too_late(ours: Clients, one: Received, request: MatchingRequest) -> Effects
 
 
 def _answered_by_twin(ours: Clients, one: Received, request: MatchingRequest, claimed: Claimed) -> Effects:
-    """Another request for the same people was, or is, in flight: its answer is ours; its people know it already."""
+    """Another request with the same question was, or is, in flight: its answer is ours; the people know it already."""
     key = ours.claims.result_key(claimed.twin) if claimed.claim is Claim.ANSWERED else None
     found = ours.temp_data.get(MATCHING_RESULTS, key) if key else None
     if not isinstance(found, dict):
-        raise Later("same_people_in_flight", delay_seconds=_twin_delay_seconds(one), counted=False)
+        raise Later("same_question_in_flight", delay_seconds=_twin_delay_seconds(one), counted=False)
     data = {**found, "request_id": request.request_id, "same_as": key}
     return _answers(ours, one, data, twin=True)
 

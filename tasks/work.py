@@ -24,6 +24,7 @@ class Received(msgspec.Struct, frozen=True, gc=False):
 Handler: TypeAlias = Callable[[Clients, Sequence[Received]], Effects]
 Farewell: TypeAlias = Callable[[Clients, Received, str], Effects]
 """Says what else to write when an event becomes a dead letter: called with the event and the reason.
+Of an event that cannot be read it gets what there is: its type, and the ``request_id`` in its data.
 
 It may raise `RedisUnavailable` and nothing else.
 """

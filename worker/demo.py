@@ -17,7 +17,7 @@ from typing import Any, Final
 from connectbot.cache_keys import MATCHING_RESULTS, user_namespace
 from connectbot.clients import Clients
 from connectbot.events import ConnectBotEvents, Event, decode, new_event
-from tasks.matching import SERVICE
+from connectbot.matching.asking import SERVICE
 from worker.stack import Stack
 
 USERS: Final = range(1, 201)

@@ -7,6 +7,7 @@ from typing import Final
 from connectbot import scan
 from connectbot.cache_keys import (
     JAVA_RESULTS,
+    MATCHING_FAILURES,
     MATCHING_RESULTS,
     MENU_PREFIX,
     OLD_MANAGER_PATTERNS,
@@ -18,7 +19,7 @@ from connectbot.integration.site import Site
 from connectbot.redis_client import translated_errors
 
 PATTERNS: Final = (f"{MENU_PREFIX}*", f"{TEMP_PREFIX}*", *OLD_MANAGER_PATTERNS, RESULT_PATTERN)
-ANSWERS: Final = (MATCHING_RESULTS, JAVA_RESULTS)
+ANSWERS: Final = (MATCHING_RESULTS, MATCHING_FAILURES, JAVA_RESULTS)
 """Namespaces of what is no cache: nobody would ask the Java service for it again."""
 
 

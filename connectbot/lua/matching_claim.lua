@@ -1,16 +1,23 @@
 -- Says what is to be done with a matching request, and claims it for the entry that came with it.
 --
--- KEYS  1 claim of the request   2 mark that it was answered   3 request in flight for the same people
+-- KEYS  1 claim of the request   2 mark that it was answered   3 request in flight with the same question
+--       4 result as it is kept
 -- ARGV  1 entry in which the request first came   2 when that was, in epoch milliseconds   3 request
 --       4 seconds for which a claim holds
 -- Returns {"mine"}; {"doubled"} when another entry brought, or has brought, the same request; {"twin", request} when
--- another request for the same people is in flight; {"answered", request} when that one was answered meanwhile.
+-- another request with the same question is in flight; {"answered", request} when that one was answered meanwhile.
+--
+-- A request that was answered, and whose result somebody has removed since, is asked anew.
 --
 -- The third key holds the request, and after a space, once it is answered, when that was, in epoch milliseconds: who
 -- came earlier than that had a twin in flight; who came later is a new wish.
 
+if redis.call("EXISTS", KEYS[2]) == 1 then
+  if redis.call("EXISTS", KEYS[4]) == 1 then return {"doubled"} end
+  redis.call("DEL", KEYS[1], KEYS[2])
+end
 local claimed = redis.call("GET", KEYS[1])
-if redis.call("EXISTS", KEYS[2]) == 1 or claimed and claimed ~= ARGV[1] then return {"doubled"} end
+if claimed and claimed ~= ARGV[1] then return {"doubled"} end
 
 local held = redis.call("GET", KEYS[3])
 if held then

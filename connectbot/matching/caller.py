@@ -21,19 +21,20 @@ from typing import Any, Final
 import msgspec
 
 from connectbot.asynchronous import awaitable
-from connectbot.cache_keys import MATCHING_RESULTS
+from connectbot.cache_keys import MATCHING_FAILURES, MATCHING_RESULTS
 from connectbot.clients import Clients
 from connectbot.errors import MatchingFailed, MatchingUnanswered, RedisUnavailable, UnreadableValue
-from connectbot.events import ConnectBotEvents, derived_id, new_event
+from connectbot.events import ConnectBotEvents
 from connectbot.integration.site import default_site, generation
 from connectbot.listener import Listener
+from connectbot.matching.asking import SERVICE, request_event
 from connectbot.matching.contract import Employee, MatchingResult, Pair
-
-SERVICE: Final = "matching"
 
 LISTEN_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 0.5
 SUBSCRIBE_SECONDS: Final = 5.0
+SHORTEST_SUBSCRIBE_SECONDS: Final = 1.0
+"""Even who does not want to wait gives the thread so long to listen, where Redis neither answers nor refuses."""
 _IGNORES_NOTHING: Final = b"\0"
 
 _logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def request_matching(
     caller, asked = _current(), _question(users, type, employees, request_id, deadline)
     answer: Future[MatchingResult] = Future()
     try:
-        caller.ask(asked, answer)
+        caller.ask(asked, answer, wait)
         return answer.result(wait)
     except TimedOut:
         return caller.look_again(asked, wait)
@@ -83,7 +84,7 @@ async def request_matching_async(
     caller, asked = _current(), _question(users, type, employees, request_id, deadline)
     answer: Future[MatchingResult] = Future()
     try:
-        await awaitable(caller.ask, asked, answer)
+        await awaitable(caller.ask, asked, answer, wait)
         return await asyncio.wait_for(asyncio.wrap_future(answer), wait)
     except TimeoutError:
         return await awaitable(caller.look_again, asked, wait)
@@ -119,34 +120,38 @@ class MatchingCaller:
         self._decoder = msgspec.json.Decoder(_Event)
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Future[MatchingResult]]] = {}
-        self._subscribed = threading.Event()
+        self._subscription: Future[None] = Future()
         self._thread: threading.Thread | None = None
 
-    def ask(self, asked: dict[str, Any], answer: Future[MatchingResult]) -> None:
-        """Publish a request; ``answer`` will hold its result. `forget` it in the end."""
+    def ask(self, asked: dict[str, Any], answer: Future[MatchingResult], wait: float) -> None:
+        """Publish a request; ``answer`` will hold its result. `forget` it in the end.
+
+        Raises `RedisUnavailable` as soon as it is known that nobody can listen, at the latest after ``wait`` seconds.
+        """
+        self._have_heard(asked["request_id"], wait)
+        # What is kept of an earlier failure is no answer to who asks again.
+        self._clients.temp_data.delete(MATCHING_FAILURES, asked["request_id"])
         self._expect(asked["request_id"], answer)
         stored = self._stored(asked["request_id"])
         if stored is not None:
             self._tell(asked["request_id"], stored)
             return
-        self._clients.publisher.publish(
-            new_event(
-                ConnectBotEvents.MATCHING_REQUEST,
-                {name: value for name, value in asked.items() if value is not None},
-                channel=self._keys.service_channel(SERVICE),
-                event_id=derived_id(asked["request_id"], "request"),
-            )
-        )
+        self._clients.publisher.publish(request_event(self._keys, **asked))
 
     def look_again(self, asked: dict[str, Any], wait: float) -> MatchingResult:
-        """The result where it is there although nobody told; else raises `MatchingUnanswered`."""
-        stored = self._stored(asked["request_id"])
-        if stored is None:
+        """The result where it is there although nobody told.
+
+        Else raises `MatchingFailed` where that was not heard either, or `MatchingUnanswered`.
+        """
+        kept = self._kept(asked["request_id"])
+        if isinstance(kept, MatchingFailed):
+            raise kept
+        if kept is None:
             raise MatchingUnanswered(
                 f"matching request {asked['request_id']} has no answer after {wait:g} s: ask again with the same "
                 "request_id to go on waiting; is a worker for the lane java running?"
             )
-        return stored
+        return kept
 
     def forget(self, asked: dict[str, Any], answer: Future[MatchingResult]) -> None:
         """Wait no longer."""
@@ -157,15 +162,35 @@ class MatchingCaller:
 
     # --- inside ---------------------------------------------------------------------------------------
 
-    def _expect(self, request_id: str, answer: Future[MatchingResult]) -> None:
+    def _have_heard(self, request_id: str, wait: float) -> None:
+        """Have the thread listen, for a request that nobody may wait for yet."""
         with self._lock:
-            self._waiting.setdefault(request_id, []).append(answer)
+            self._waiting.setdefault(request_id, [])
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="matching-caller", daemon=True)
                 thread.start()
                 self._thread = thread  # only now: there may be no room for it, and the next caller tries again
-        if not self._subscribed.wait(SUBSCRIBE_SECONDS):
-            raise RedisUnavailable("nobody could listen for the answer: the matching request was not published")
+            subscription = self._subscription
+        try:
+            subscription.result(min(max(wait, SHORTEST_SUBSCRIBE_SECONDS), SUBSCRIBE_SECONDS))
+        except (TimedOut, RedisUnavailable) as error:
+            raise RedisUnavailable(
+                "nobody could listen for the answer: the matching request was not published"
+            ) from error
+
+    def _expect(self, request_id: str, answer: Future[MatchingResult]) -> None:
+        with self._lock:
+            self._waiting.setdefault(request_id, []).append(answer)
+
+    def _kept(self, request_id: str) -> MatchingResult | MatchingFailed | None:
+        """The result of a request, or why it has failed, as far as either is kept."""
+        stored = self._stored(request_id)
+        if stored is not None:
+            return stored
+        found = self._clients.temp_data.get(MATCHING_FAILURES, request_id)
+        if not isinstance(found, dict):
+            return None
+        return _failure(msgspec.convert({**found, "request_id": request_id}, _Told))
 
     def _stored(self, request_id: str) -> MatchingResult | None:
         found = self._clients.temp_data.get(MATCHING_RESULTS, request_id)
@@ -175,13 +200,20 @@ class MatchingCaller:
         while not self._has_ended():
             try:
                 self._listen()
-            except RedisUnavailable:
-                pass
-            except Exception:  # the thread must go on: nobody else would hear an answer
+            except RedisUnavailable as error:
+                self._give_up(error)
+            except Exception as error:  # the thread must go on: nobody else would hear an answer
                 _logger.exception("listening for the answers to matching requests failed; it is tried again")
-            self._subscribed.clear()
+                self._give_up(RedisUnavailable(type(error).__qualname__))
             threading.Event().wait(PAUSE_SECONDS)
         self._clients.redis.close()
+
+    def _give_up(self, error: RedisUnavailable) -> None:
+        """Tell those who wait for the subscription that there is none; who comes now waits for the next one."""
+        with self._lock:
+            failed, self._subscription = self._subscription, Future()
+        if not failed.done():
+            failed.set_exception(error)
 
     def _has_ended(self) -> bool:
         """Asked by the thread: whether it is to end, after which it counts as gone."""
@@ -197,7 +229,7 @@ class MatchingCaller:
     def _listen(self) -> None:
         channel = self._keys.service_channel(SERVICE)
         with Listener(self._clients.redis, channels=[channel], ignoring=_IGNORES_NOTHING) as listener:
-            self._subscribed.set()
+            self._subscription.set_result(None)
             self._look_for_all()
             while self._goes_on():
                 for message in listener.hear(wait_seconds=LISTEN_SECONDS).messages:
@@ -208,18 +240,18 @@ class MatchingCaller:
         """Asked by the thread: whether it is to listen on. Who comes after a no waits until it listens again."""
         with self._lock:
             if not self._is_needed():
-                self._subscribed.clear()
+                self._subscription = Future()
             return self._is_needed()
 
     def _look_for_all(self) -> None:
         """What was told while nobody listened is kept."""
         with self._lock:
-            waiting = list(self._waiting)
+            waiting = [request_id for request_id, answers in self._waiting.items() if answers]
         for request_id in waiting:
             with suppress(UnreadableValue, msgspec.ValidationError):  # its caller sees it when time is up
-                stored = self._stored(request_id)
-                if stored is not None:
-                    self._tell(request_id, stored)
+                kept = self._kept(request_id)
+                if kept is not None:
+                    self._tell(request_id, kept)
 
     def _hear(self, text: bytes) -> None:
         try:
@@ -230,7 +262,7 @@ class MatchingCaller:
         if event.type == ConnectBotEvents.MATCHING_COMPLETED:
             self._tell(request_id, _result(event.data))
         elif event.type == ConnectBotEvents.MATCHING_FAILED:
-            self._tell(request_id, MatchingFailed(event.data.reason, f"matching request {request_id} has failed"))
+            self._tell(request_id, _failure(event.data))
 
     def _tell(self, request_id: str, answer: MatchingResult | MatchingFailed) -> None:
         with self._lock:
@@ -275,3 +307,7 @@ def _result(told: _Told) -> MatchingResult:
     return MatchingResult(
         request_id=told.request_id or "", pairs=told.pairs, unmatched=told.unmatched, algorithm=told.algorithm
     )
+
+
+def _failure(told: _Told) -> MatchingFailed:
+    return MatchingFailed(told.reason, f"matching request {told.request_id} has failed")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from connectbot.errors import JavaServiceRefused
 
@@ -54,6 +55,17 @@ class MatchingRequest(msgspec.Struct, frozen=True, kw_only=True):
         known = {employee.id: employee for employee in self.employees or () if employee.id in asked}
         unknown = (Employee(id=one) for one in asked if one not in known)
         return (*known.values(), *unknown) if known else ()
+
+    @property
+    def question(self) -> bytes:
+        """What the service is asked, whoever asks: the same text for the same, in whatever order people were named.
+
+        Raises `RecursionError` when what is asked is nested too deeply.
+        """
+        known = sorted(self.known_people, key=lambda one: one.id)
+        people = [replace(one, excluded_partners=tuple(sorted(set(one.excluded_partners)))) for one in known]
+        asked = self.type, self.algorithm_params, people or sorted(self.people)
+        return msgspec.json.encode(asked, order="deterministic")
 
 
 class Pair(msgspec.Struct, frozen=True):

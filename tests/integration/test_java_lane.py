@@ -57,11 +57,16 @@ def settings(redis_url: str, service: MatchingService) -> Settings:
     )  # fmt: skip
 
 
-def ask(ours: Clients, number: int, **changes: Any) -> None:
-    """A request of its own people, unless ``changes`` say otherwise."""
+def asked(number: int) -> dict[str, Any]:
+    """The data of a request of its own people."""
     users = [number * 10 + at for at in range(4)]
     employees = [markers.person(id_, department=f"d{id_ % 2}") for id_ in users]
-    data = {"users": users, "employees": employees, "request_id": f"r{number}", **changes}
+    return {"users": users, "employees": employees, "request_id": f"r{number}"}
+
+
+def ask(ours: Clients, number: int, **changes: Any) -> None:
+    """Publish a request of its own people, unless ``changes`` say otherwise."""
+    data = {**asked(number), **changes}
     assert ours.publisher.publish_microservice_event("matching", "matching.request", data)
 
 
@@ -338,7 +343,8 @@ def test_a_request_for_people_whose_matching_is_in_flight_gets_the_same_answer(
 ) -> None:
     service.switch(status=503, retry_after="1")
     ask(ours, 1)
-    ask(ours, 1, request_id="again", users=[13, 12, 11, 10])
+    again = [markers.person(id_, department=f"d{id_ % 2}") for id_ in (12, 13, 10, 11)]
+    ask(ours, 1, request_id="again", users=[13, 12, 11, 10], employees=again)
     ask(ours, 1, request_id=None)
     ask(ours, 1, request_id="other type", type="lunch")
     lane.run()
@@ -355,9 +361,9 @@ def test_a_request_for_people_whose_matching_is_in_flight_gets_the_same_answer(
     wait_until(settled, deadline_seconds=10, what="three answers")
     assert sorted(completed(ours)) == ["again", "other type", "r1"]
     assert service.calls.shown()["requests"] == 4
-    first, again = (ours.temp_data.get("matching_results", one) for one in ("r1", "again"))
+    first, same = (ours.temp_data.get("matching_results", one) for one in ("r1", "again"))
     assert isinstance(first, dict)
-    assert again == {**first, "request_id": "again", "same_as": "r1"}
+    assert same == {**first, "request_id": "again", "same_as": "r1"}
     heard.get_message(timeout=0.1)
     told_users = 0
     while heard.get_message(timeout=0.1):
@@ -370,15 +376,97 @@ def test_a_request_for_people_whose_matching_is_in_flight_gets_the_same_answer(
     assert service.calls.shown()["requests"] == 5, "nothing is in flight any more: this is a new wish"
 
 
+@pytest.mark.parametrize(("age_seconds", "longest_seconds"), [(10, 6), (3600, 60)])
+def test_a_twin_looks_the_less_often_the_longer_it_has_waited(
+    ours: Clients, lane: InlineLane, service: MatchingService, age_seconds: int, longest_seconds: int
+) -> None:
+    service.switch(status=503, retry_after="900")
+    ask(ours, 1)
+    lane.run()
+    event = {"id": "e", "type": "matching.request", "data": {**asked(1), "request_id": "twin"}}
+    origin = f"{(time.time() - age_seconds) * 1000:.0f}-0"
+    fields = {"type": event["type"], "event": json.dumps(event), "origin": origin}
+    ours.redis.xadd(ours.settings.keys.events, fields)
+    lane.run()
+    ((_, due), _) = ours.redis.zrange(ours.settings.keys.delayed("java"), 0, -1, withscores=True)
+    assert longest_seconds - 2 < due - time.time() <= longest_seconds
+
+
+@pytest.mark.parametrize(
+    "changes", [{"employees": [{"id": 10, "excluded_partners": [11]}]}, {"algorithm_params": {"seed": 2}}]
+)
+def test_a_request_that_asks_something_else_of_the_same_people_gets_an_answer_of_its_own(
+    ours: Clients, lane: InlineLane, service: MatchingService, changes: dict[str, Any]
+) -> None:
+    service.switch(status=503, retry_after="60")
+    ask(ours, 1)
+    lane.run()
+    service.switch(status=0)
+    ask(ours, 1, request_id="other", **changes)
+    lane.run()
+    assert completed(ours) == ["other"]
+    assert "same_as" not in told(ours, "matching.completed")[0]
+
+
+def test_a_request_whose_result_was_removed_is_asked_anew(
+    ours: Clients, lane: InlineLane, service: MatchingService
+) -> None:
+    for _ in range(2):
+        ask(ours, 1)
+        lane.run()
+        assert ours.temp_data.get("matching_results", "r1")
+        ours.temp_data.delete("matching_results", "r1")
+    ask(ours, 1)
+    ask(ours, 1)
+    lane.run()
+    assert completed(ours) == ["r1"] * 3
+
+
 def test_a_request_that_failed_may_be_asked_again(ours: Clients, lane: InlineLane, service: MatchingService) -> None:
     service.switch(status=422)
     ask(ours, 1)
     lane.run()
     assert [data["reason"] for data in told(ours, "matching.failed")] == ["unprocessable"]
+    assert ours.temp_data.get("matching_failures", "r1") == {"request_id": "r1", "reason": "unprocessable"}
     service.switch(status=0)
     ask(ours, 1)
     lane.run()
     assert completed(ours) == ["r1"]
+
+
+def test_a_malformed_repeat_says_nothing_of_the_request_in_flight(
+    ours: Clients, lane: InlineLane, service: MatchingService
+) -> None:
+    service.switch(status=503, retry_after="60")
+    ask(ours, 1)
+    ask(ours, 1, users=None)
+    lane.run()
+    assert [row[b"reason"] for _, row in ours.redis.xrange(ours.settings.keys.dead)] == [b"malformed"]
+    assert told(ours, "matching.failed") == []
+    service.switch(status=0)
+    ask(ours, 1)
+    lane.run()
+    assert completed(ours) == [], "the first one still has its claim"
+
+
+@pytest.mark.parametrize(
+    ("changes", "heard"),
+    [
+        ({"user_id": "abc"}, ["r1"]),
+        ({"data": {"request_id": "r1", "users": [1] * 600_000}}, ["r1"]),
+        ({"data": [{"request_id": "r1"}]}, []),
+        ({"data": {"request_id": ["r1"]}, "user_id": "abc"}, []),
+    ],
+    ids=["shape", "too large", "data is a list", "no id"],
+)
+def test_of_a_request_that_cannot_be_read_is_told_what_can_be(
+    ours: Clients, lane: InlineLane, changes: dict[str, Any], heard: list[str]
+) -> None:
+    event = {"id": "e", "type": "matching.request", "data": {"request_id": "r1", "users": [1, 2]}, **changes}
+    ours.redis.xadd(ours.settings.keys.events, {"type": event["type"], "event": json.dumps(event)})
+    lane.run()
+    assert [row[b"reason"] for _, row in ours.redis.xrange(ours.settings.keys.dead)] == [b"malformed"]
+    assert told(ours, "matching.failed") == [{"request_id": one, "reason": "malformed"} for one in heard]
 
 
 # --- too late -------------------------------------------------------------------------------------------------------

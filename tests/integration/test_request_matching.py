@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 import connectbot
 from connectbot import request_matching, request_matching_async
 from connectbot.clients import Clients
-from connectbot.errors import MatchingFailed, MatchingUnanswered
+from connectbot.errors import MatchingFailed, MatchingUnanswered, RedisUnavailable
 from connectbot.integration.site import default_site
 from connectbot.java.circuit_breaker import State
 from connectbot.java_service import Employee
@@ -27,6 +28,7 @@ from connectbot.matching.contract import MatchingResult
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from connectbot.testing.matching_service import MatchingService
+from tasks import matching
 from tests.support import Worker, environment, wait_until
 from worker.commands.java import java
 
@@ -86,14 +88,25 @@ def asked(request_id: str) -> dict[str, Any]:
     return {"users": [1, 2], "type": "coffee", "employees": None, "request_id": request_id, "deadline": None}
 
 
+def test_the_task_and_a_caller_publish_the_same_event(ours: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "clients", lambda: ours)
+    caller = MatchingCaller(ours)
+    caller.ask(asked("r"), answer := Future(), 10)
+    caller.forget(asked("r"), answer)
+    matching.request.run([1, 2], request_id="r")
+    first, second = (json.loads(row[b"event"]) for _, row in ours.redis.xrange(ours.settings.keys.events))
+    del first["timestamp"], second["timestamp"]
+    assert first == second
+
+
 def test_what_is_kept_in_another_form_does_not_keep_others_from_their_answers(
     ours: Clients, client: RedisClient
 ) -> None:
     caller, lonely, other = MatchingCaller(ours), Future[MatchingResult](), Future[MatchingResult]()
-    caller.ask(asked("lonely"), lonely)
+    caller.ask(asked("lonely"), lonely, 10)
     ours.temp_data.store("matching_results", "lonely", {"pairs": 5}, now=time.time())
     client.client_kill_filter(_type="pubsub")
-    caller.ask(asked("other"), other)
+    caller.ask(asked("other"), other, 10)
     completed = {"request_id": "other", "pairs": [], "unmatched": [1, 2], "algorithm": "none"}
 
     def answered() -> bool:
@@ -115,15 +128,15 @@ def test_a_process_that_had_no_room_for_the_thread_starts_it_later(
     with monkeypatch.context() as full:
         full.setattr(threading.Thread, "start", start)
         with pytest.raises(RuntimeError):
-            caller.ask(asked("a"), Future())
-    caller.ask(asked("b"), Future())
+            caller.ask(asked("a"), Future(), 10)
+    caller.ask(asked("b"), Future(), 10)
     assert ours.redis.xlen("connectbot:events") == 1
 
 
 def test_a_caller_whose_settings_are_old_serves_who_waits_and_then_ends(ours: Clients) -> None:
     current = [True]
     caller, answer = MatchingCaller(ours, lambda: bool(current)), Future[MatchingResult]()
-    caller.ask(asked("a"), answer)
+    caller.ask(asked("a"), answer, 10)
     current.clear()
 
     def answered() -> bool:
@@ -134,7 +147,7 @@ def test_a_caller_whose_settings_are_old_serves_who_waits_and_then_ends(ours: Cl
     assert caller._thread is not None
     caller.forget(asked("a"), answer)
     wait_until(lambda: caller._thread is None, deadline_seconds=10, what="the end of the thread")
-    caller.ask(asked("b"), late := Future())
+    caller.ask(asked("b"), late := Future(), 10)
     caller.forget(asked("b"), late)
 
 
@@ -153,11 +166,11 @@ def test_who_comes_while_the_thread_ends_is_heard_of(ours: Clients, monkeypatch:
         go_on.wait(10)
 
     monkeypatch.setattr(Listener, "close", close_slowly)
-    caller.ask(asked("a"), answer)
+    caller.ask(asked("a"), answer, 10)
     current.clear()
     caller.forget(asked("a"), answer)
     assert closing.wait(10)
-    asking = threading.Thread(target=caller.ask, args=(asked("late"), late))
+    asking = threading.Thread(target=caller.ask, args=(asked("late"), late, 10))
     asking.start()
     wait_until(lambda: "late" in caller._waiting, deadline_seconds=10, what="somebody late")
     go_on.set()
@@ -210,6 +223,33 @@ def test_a_coroutine_hears_of_failure_and_of_time_being_up(worker: Worker, servi
     service.switch(hang=False)
 
 
+def test_who_asks_while_redis_is_gone_is_told_at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")  # refuses
+    default_site.close()
+    begun = time.monotonic()
+    with pytest.raises(RedisUnavailable, match="was not published"):
+        request_matching([1, 2])
+
+    async def many() -> list[object]:
+        asking = (request_matching_async([at, at + 1]) for at in range(20))
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    assert {type(one) for one in asyncio.run(many())} == {RedisUnavailable}
+    assert time.monotonic() - begun < 4
+
+
+def test_who_asks_while_redis_hangs_waits_no_longer_than_said(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        default_site.close()
+        begun = time.monotonic()
+        with pytest.raises(RedisUnavailable):
+            request_matching([1, 2], wait=0)
+        assert time.monotonic() - begun < 4
+
+
 def test_an_answer_told_while_nobody_could_listen_is_found(
     ours: Clients, settings: Settings, client: RedisClient
 ) -> None:
@@ -227,6 +267,22 @@ def test_an_answer_told_while_nobody_could_listen_is_found(
     assert request_matching([1, 2], request_id="r", wait=10).algorithm == "x"
     thread.join()
     assert answered.is_set()
+
+
+def test_a_failure_told_while_nobody_could_listen_is_found(ours: Clients, client: RedisClient) -> None:
+    caller, answer = MatchingCaller(ours), Future[MatchingResult]()
+    failed = {"request_id": "r", "reason": "deadline"}
+    ours.temp_data.store("matching_failures", "r", failed, now=time.time())
+    caller.ask(asked("r"), answer, 10)
+    with pytest.raises(MatchingUnanswered):  # who asks again is not told of the time before
+        caller.look_again(asked("r"), 0)
+    ours.temp_data.store("matching_failures", "r", failed, now=time.time())
+    with pytest.raises(MatchingFailed, match="deadline"):
+        caller.look_again(asked("r"), 0)
+    assert not answer.done()
+    client.client_kill_filter(_type="pubsub")
+    assert isinstance(answer.exception(10), MatchingFailed)
+    caller.forget(asked("r"), answer)
 
 
 def test_the_names_are_found_where_they_are_looked_for() -> None:
