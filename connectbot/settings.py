@@ -20,8 +20,12 @@ from connectbot.keys import Keys
 
 MOST_IN_A_BATCH: Final = 5000
 """A batch may be acknowledged by one command (XACK), and Lua's ``unpack`` takes some 7,990 words."""
+MOST_CALLS: Final = 1000
+"""A process makes room for so many connections to the Java service when it begins."""
 HOUR_SECONDS: Final = 3600
 YEAR_SECONDS: Final = 365 * 86_400
+LEAST, MOST = 0.001, 1_000_000_000
+"""Of any other number: far beyond, Redis refuses a time, or a process is killed before it begins."""
 
 
 def _setting(variable: str, default: Any, meaning: str, *, secret: bool = False) -> Any:
@@ -215,21 +219,25 @@ class Settings:
         most = f"must be at most {MOST_IN_A_BATCH:,}"
         _require(self.batch_size <= MOST_IN_A_BATCH, "CONNECTBOT_BATCH_SIZE", most)
         _require(self.java_batch_size <= MOST_IN_A_BATCH, "CONNECTBOT_JAVA_BATCH_SIZE", most)
+        calls = f"must be at most {MOST_CALLS:,}"
+        _require(self.java_calls_per_process <= MOST_CALLS, "CONNECTBOT_JAVA_CALLS", calls)
         _require(_is_time_zone(self.timezone), "CONNECTBOT_TIMEZONE", "must be a time zone such as Europe/Moscow")
         menus = f"must be of {', '.join(MENU_TYPES)}, separated by commas"
-        _require(set(self.warm_menus) <= set(MENU_TYPES), "CONNECTBOT_WARM_MENUS", menus)
+        _require(len(self.warm_menus) > 0 and {*self.warm_menus} <= {*MENU_TYPES}, "CONNECTBOT_WARM_MENUS", menus)
         address = "must be host:port, such as 127.0.0.1:9808, or off"
         _require(_is_address_or_off(self.probes), "CONNECTBOT_PROBES", address)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                _require(0 < value < math.inf, field.metadata["variable"], "must be a number greater than 0")
         lease = f"must be from 1 to {HOUR_SECONDS:,} seconds"  # renewed five times in that time
         _require(1 <= self.lease_seconds <= HOUR_SECONDS, "CONNECTBOT_LEASE_SECONDS", lease)
         hour, year = f"must be at most {HOUR_SECONDS:,} seconds", f"must be at most {YEAR_SECONDS:,} seconds, a year"
         _require(self.java_service_timeout_seconds <= HOUR_SECONDS, "JAVA_SERVICE_TIMEOUT", hour)
         _require(self.menu_ttl_seconds <= YEAR_SECONDS, "MENU_TTL_SECONDS", year)
         _require(self.temp_data_ttl_seconds <= YEAR_SECONDS, "TEMP_DATA_TTL_SECONDS", year)
+        # Some count the versions of a cache by the clock.
+        _require(self.cache_version > 0, "CACHE_VERSION", "must be a number greater than 0")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and field.name != "cache_version":
+                _require(LEAST <= value <= MOST, field.metadata["variable"], f"must be from {LEAST} to {MOST:,}")
 
     @classmethod
     def load(cls) -> Settings:
@@ -324,7 +332,8 @@ def _is_time_zone(name: str) -> bool:
 
 
 def _is_address_or_off(text: str) -> bool:
-    return text == "off" or re.fullmatch(r"\S+:[0-9]{1,5}", text) is not None  # no host would be every one
+    # No host at all would be every one.
+    return text == "off" or re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):[0-9]{1,5}", text) is not None
 
 
 def _require(condition: bool, variable: str, rule: str) -> None:

@@ -158,9 +158,11 @@ def test_a_batch_that_no_commit_could_hold_is_refused(variable: str, monkeypatch
         ("JAVA_SERVICE_TIMEOUT", "0.1", "3600", ["3601"], "at most 3,600 seconds"),
         ("MENU_TTL_SECONDS", "1", "31536000", ["31536001"], "at most 31,536,000 seconds, a year"),
         ("TEMP_DATA_TTL_SECONDS", "1", "31536000", ["31536001"], "at most 31,536,000 seconds, a year"),
+        ("CONNECTBOT_JAVA_CALLS", "1", "1000", ["1001"], "at most 1,000"),
+        ("JAVA_SERVICE_RATE", "0.001", "1000000000", ["1e-20", "1e306"], "from 0.001 to 1,000,000,000"),
     ],
 )
-def test_a_time_beyond_reason_is_refused(
+def test_a_number_beyond_reason_is_refused(
     variable: str, least: str, most: str, refused: list[str], rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for text in (least, most):
@@ -172,7 +174,7 @@ def test_a_time_beyond_reason_is_refused(
             Settings.load()
 
 
-@pytest.mark.parametrize("text", ["mian", "main,mian", "main preferences", "Main"])
+@pytest.mark.parametrize("text", ["mian", "main,mian", "main preferences", "Main", ","])
 def test_a_menu_that_there_is_not_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTBOT_WARM_MENUS", text)
     with pytest.raises(
@@ -187,7 +189,9 @@ def test_every_menu_that_there_is_may_be_warm(monkeypatch: pytest.MonkeyPatch) -
     assert Settings.load().warm_menus == tuple(BUILDERS)
 
 
-@pytest.mark.parametrize("text", ["19808", ":19808", "localhost", "localhost:", "localhost:http", "OFF", "on"])
+@pytest.mark.parametrize(
+    "text", ["19808", ":19808", "localhost", "localhost:", "localhost:http", "OFF", "on", "[]:9808", "::9808"]
+)
 def test_probes_without_host_or_port_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTBOT_PROBES", text)
     with pytest.raises(
