@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from connectbot.matching.contract import Employee, MatchingRequest, MatchingResult, Pair
@@ -20,8 +20,9 @@ ALGORITHM: Final = "local_fallback"
 def match_locally(request: MatchingRequest) -> MatchingResult:
     """Pair the people of a request. Those of whom nothing is known are taken to be of one unknown department."""
     people = _drawn(request)
-    across = maximum_matching([list(_choice(people, one, across=True)) for one in people])
-    partners = maximum_matching([list(_choice(people, one, across=False)) for one in people], across)
+    excluded = _exclusions(people)
+    across = maximum_matching([one.department for one in people], excluded)
+    partners = maximum_matching(range(len(people)), excluded, across)
     pairs = tuple(Pair(people[at].id, people[partner].id) for at, partner in enumerate(partners) if partner > at)
     paired = frozenset(one for pair in pairs for one in pair)
     return MatchingResult(
@@ -41,11 +42,13 @@ def _drawn(request: MatchingRequest) -> list[Employee]:
     return people
 
 
-def _choice(people: Sequence[Employee], one: Employee, *, across: bool) -> Iterator[int]:
-    """The places of those whom ``one`` may meet; with ``across``, only those of other departments."""
-    excluded = frozenset(one.excluded_partners)
-    for at, other in enumerate(people):
-        if other.id == one.id or other.id in excluded or one.id in other.excluded_partners:
-            continue
-        if not across or other.department != one.department:
-            yield at
+def _exclusions(people: Sequence[Employee]) -> list[set[int]]:
+    """For each place, those of the people who must not be met, whichever side excludes the other."""
+    places = {one.id: at for at, one in enumerate(people)}
+    excluded = [set[int]() for _ in people]
+    for at, one in enumerate(people):
+        for other in one.excluded_partners:
+            if (place := places.get(other)) is not None:
+                excluded[at].add(place)
+                excluded[place].add(at)
+    return excluded

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import tracemalloc
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,53 +13,112 @@ from connectbot.matching.contract import Employee, MatchingRequest
 from connectbot.matching.local import match_locally
 from connectbot.matching.maximum import maximum_matching
 
-Edges = frozenset[frozenset[int]]
-
 
 @st.composite
-def graphs(draw: st.DrawFn) -> tuple[int, Edges]:
+def crowds(draw: st.DrawFn) -> tuple[list[int], list[set[int]], list[int]]:
+    """Groups, exclusions, and some pairs to begin with."""
     size = draw(st.integers(0, 8))
-    possible = [frozenset(pair) for pair in itertools.combinations(range(size), 2)]
-    return size, frozenset(draw(st.sets(st.sampled_from(possible)))) if possible else frozenset()
+    groups = draw(st.one_of(st.just(list(range(size))), st.lists(st.integers(0, 3), min_size=size, max_size=size)))
+    possible = list(itertools.combinations(range(size), 2))
+    drawn = draw(st.sets(st.sampled_from(possible))) if possible else set()
+    excluded = [set[int]() for _ in groups]
+    for one, other in drawn if draw(st.booleans()) else set(possible) - drawn:
+        excluded[one].add(other)
+        excluded[other].add(one)
+    partners = [-1] * size
+    for one, other in draw(st.permutations(possible))[: draw(st.integers(0, size))]:
+        if partners[one] == partners[other] == -1 and may_meet(groups, excluded, one, other):
+            partners[one], partners[other] = other, one
+    return groups, excluded, partners
 
 
-def most_pairs(vertices: tuple[int, ...], edges: Edges) -> int:
+def may_meet(groups: list[int], excluded: list[set[int]], one: int, other: int) -> bool:
+    return groups[one] != groups[other] and other not in excluded[one]
+
+
+def most_pairs(groups: list[int], excluded: list[set[int]], vertices: tuple[int, ...]) -> int:
     """By trying everything."""
     if not vertices:
         return 0
     one, *others = vertices
-    alone = most_pairs(tuple(others), edges)
+    alone = most_pairs(groups, excluded, tuple(others))
     paired = (
-        1 + most_pairs(tuple(left for left in others if left != other), edges)
+        1 + most_pairs(groups, excluded, tuple(left for left in others if left != other))
         for other in others
-        if frozenset({one, other}) in edges
+        if may_meet(groups, excluded, one, other)
     )
     return max(alone, *paired, 0)
 
 
-@given(graphs())
+@given(crowds())
 @settings(deadline=None, max_examples=300)
-def test_there_are_as_many_pairs_as_there_can_be(graph: tuple[int, Edges]) -> None:
-    size, edges = graph
-    neighbours = [[other for other in range(size) if frozenset({one, other}) in edges] for one in range(size)]
-    partners = maximum_matching(neighbours)
-    paired = [at for at in range(size) if partners[at] >= 0]
-    assert all(partners[partners[at]] == at and partners[at] in neighbours[at] for at in paired)
-    assert len(paired) == 2 * most_pairs(tuple(range(size)), edges)
+def test_there_are_as_many_pairs_as_there_can_be(crowd: tuple[list[int], list[set[int]], list[int]]) -> None:
+    groups, excluded, before = crowd
+    partners = maximum_matching(groups, excluded, before)
+    paired = [at for at, partner in enumerate(partners) if partner >= 0]
+    assert all(partners[partners[at]] == at and may_meet(groups, excluded, at, partners[at]) for at in paired)
+    assert len(paired) == 2 * most_pairs(groups, excluded, tuple(range(len(groups))))
+    assert {at for at, partner in enumerate(before) if partner >= 0} <= set(paired)
 
 
-def test_many_who_stay_alone_do_not_each_look_at_everybody() -> None:
-    looks = []
+@pytest.mark.parametrize("group_of_8", [8, 2])
+def test_two_who_are_alone_find_each_other_around_two_odd_cycles(group_of_8: int) -> None:
+    """0-1=2, 2-3=4-2, 3-8, 8=9-7-8, 7=6-5: a hyphen is a possible pair, an equals sign one that there is."""
+    possible = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 2), (3, 8), (8, 9), (9, 7), (7, 8), (7, 6), (6, 5)]
+    partners = [-1, 2, 1, 4, 3, -1, 7, 6, 9, 8]
+    excluded = [{other for other in range(10) if not {(one, other), (other, one)} & {*possible}} for one in range(10)]
+    groups = [*range(8), group_of_8, 9]
+    assert maximum_matching(groups, excluded, partners) == [1, 0, 4, 8, 2, 6, 5, 9, 3, 7]
 
-    class Neighbours(list[int]):
-        def __iter__(self) -> Iterator[int]:
-            looks.append(1)
-            return super().__iter__()
 
+class Excluded(set[int]):
+    """Counts how often somebody is looked for in any."""
+
+    looks = 0
+
+    def __contains__(self, one: object) -> bool:
+        Excluded.looks += 1
+        return super().__contains__(one)
+
+
+def test_many_who_stay_alone_do_not_each_look_at_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Excluded, "looks", 0)
     few, all_ = range(10), range(60)
-    partners = maximum_matching([Neighbours(other for other in all_ if (other in few) != (one in few)) for one in all_])
+    excluded = [Excluded(other for other in all_ if (other in few) == (one in few)) for one in all_]
+    partners = maximum_matching(all_, excluded)
     assert sum(partner >= 0 for partner in partners) == 2 * len(few)
-    assert len(looks) < 4 * len(all_)
+    assert Excluded.looks < 4 * sum(map(len, excluded))
+
+
+@pytest.mark.parametrize("hermits", [0, 1])
+def test_a_large_crowd_costs_steps_for_its_people_and_exclusions_not_for_its_possible_pairs(
+    monkeypatch: pytest.MonkeyPatch, hermits: int
+) -> None:
+    """Each excludes two; a hermit excludes everybody, and the one left over looks through all others in vain."""
+    monkeypatch.setattr(Excluded, "looks", 0)
+    size = 10_000
+    excluded = [Excluded({(at - 1) % size, (at + 1) % size, *range(hermits)}) for at in range(size)]
+    for hermit in range(hermits):
+        excluded[hermit].update(range(size))
+    groups = [min(at * 5 // size, 2) for at in range(size)]  # 20 %, 20 % and 60 %
+    partners = maximum_matching(groups, excluded)
+    assert sum(partner >= 0 for partner in partners) == 2 * (size * 4 // 10 - hermits)
+    assert Excluded.looks < 4 * (size + sum(map(len, excluded)))
+    partners = maximum_matching(range(size), excluded, partners)
+    assert sum(partner >= 0 for partner in partners) == size - 2 * hermits
+    assert Excluded.looks < 8 * (size + sum(map(len, excluded)))
+
+
+def test_a_large_crowd_costs_memory_for_its_people_not_for_its_possible_pairs() -> None:
+    size = 10_000
+    asked = request(*(Employee(id=at, department=str(at % 7), excluded_partners=(at - 1,)) for at in range(size)))
+    tracemalloc.start()
+    try:
+        assert len(match_locally(asked).pairs) == size // 2
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2_000 * size
 
 
 def request(*employees: Employee, users: tuple[int, ...] = (), request_id: str = "r") -> MatchingRequest:
