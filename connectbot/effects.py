@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from connectbot.users import KnownUser
 
 USERS_IN_A_TABLE: Final = 500
-"""One command takes the words of them all, and Lua's ``unpack`` no more than some 8,000. What is listed together is
-read together, too (lua/warm.lua)."""
+"""One command carries the words of all users of a table, and Lua's ``unpack`` takes some 8,000. lua/warm.lua reads
+users back in the same groups."""
 
 
 Word: TypeAlias = tuple[Any, ...]
@@ -58,10 +58,10 @@ class ForEach:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is kept of each of some users, the version and the role, goes into the hash of users."""
+    """Stores the version and the role of each of some users in the hash of users."""
 
     def described(self, role: str, ids: Iterable[str]) -> Iterator[Any]:
-        """It in the form that ``commit.lua`` reads."""
+        """In the form that ``commit.lua`` reads."""
         yield "record"
 
 
@@ -132,7 +132,7 @@ class Effects:
                 self._add_table(role, alike[at : at + USERS_IN_A_TABLE], columns)
 
     def add_sight(self, user: KnownUser) -> None:
-        """The user was there as of the version, and has the role unless another is told, before or after."""
+        """The user existed as of the version. The role counts only while no event, earlier or later, tells one."""
         self._words += ("sight", user.user_id, user.version, user.role)
 
     def extend(self, other: Effects) -> None:

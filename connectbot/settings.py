@@ -118,12 +118,14 @@ class Settings:
         "Seconds from which on a call is slow. Unset: 10.",
     )
     breaker_sliding_window_size: int = _setting(
-        "CONNECTBOT_JAVA_BREAKER_SLIDING_WINDOW_SIZE", 50, "Latest calls that these percentages are of. Unset: 50."
+        "CONNECTBOT_JAVA_BREAKER_SLIDING_WINDOW_SIZE",
+        50,
+        "How many of the latest calls the percentages are of. Unset: 50.",
     )
     breaker_minimum_number_of_calls: int = _setting(
         "CONNECTBOT_JAVA_BREAKER_MINIMUM_NUMBER_OF_CALLS",
         10,
-        "Calls without which the breaker does not open. Unset: 10.",
+        "Fewest calls in the window before the breaker may open. Unset: 10.",
     )
     breaker_wait_duration_seconds: float = _setting(
         "CONNECTBOT_JAVA_BREAKER_WAIT_DURATION_IN_OPEN_STATE",
@@ -161,7 +163,8 @@ class Settings:
     max_event_bytes: int = _setting(
         "CONNECTBOT_MAX_EVENT_BYTES",
         1_048_576,
-        "Size above which an event is refused, or dead. Unset: 1 MiB.",
+        "Largest event in bytes: a larger one is not published, and one in the stream becomes a dead letter. "
+        "Unset: 1 MiB.",
     )
     max_backlog: int = _setting(
         "CONNECTBOT_MAX_BACKLOG", 1_000_000, "Waiting events above which publishing fails. Unset: 1,000,000."

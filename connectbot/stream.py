@@ -158,7 +158,7 @@ class EventStream:
                 yield
 
     def hand_back(self, batch: Batch) -> None:
-        """Give up a batch that nobody has begun with: it goes to an heir, as if it had been a consumer of its own.
+        """Give up a batch that no process has begun: it goes to a consumer without a lease, and an heir takes it there.
 
         Raises `FenceLost` when others have taken it over.
         """

@@ -34,11 +34,11 @@ from tasks.trail import Trail
 from tasks.work import Received, Work
 
 PART: Final = 500
-"""So many events go to the handler and into one commit, some milliseconds in which Redis serves nobody else."""
+"""Most events for one call of the handler and one commit, some milliseconds in which Redis serves nobody else."""
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 300.0
 MOST_FIELDS = 100
-"""An entry has a handful. One of thousands could not be put aside (lua/commit.lua), and would come again for ever."""
+"""An entry has a handful. One with thousands could not be put aside (lua/commit.lua), and would come again for ever."""
 
 logger = get_task_logger(__name__)
 
@@ -55,7 +55,7 @@ class BatchRun:
         self._found: list[str] = []
 
     def run(self) -> int:
-        """Work on the batch. Answers how many of its entries are finished with, in one way or another.
+        """Work on the batch. Answers how many of its entries were there; of a lane's calls some may be under way still.
 
         Raises `RedisUnavailable` or `FenceLost`; whatever is not committed by then stays pending.
         """
@@ -71,7 +71,7 @@ class BatchRun:
 
     @contextmanager
     def _fetched(self) -> Iterator[Iterator[list[Entry]]]:
-        """The entries of the batch, part by part; all at once if they make no more than one, whatever lies between."""
+        """The entries of the batch in parts; in one where there are no more, even if entries of others lie between."""
         if self._batch.enclosed:
             yield iter([self._batch.opened()])
             return

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Callers:
-    """So many threads."""
+    """A pool of ``at_once`` threads."""
 
     def __init__(self, at_once: int) -> None:
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="caller")

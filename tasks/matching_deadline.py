@@ -30,7 +30,7 @@ def deadline_of(ours: Clients, one: Received) -> float | None:
 
 
 def known_deadline_of(ours: Clients, one: Received) -> float | None:
-    """The same, with None for a word that cannot be read."""
+    """Like `deadline_of`, but None where ``data.deadline`` cannot be read."""
     try:
         return deadline_of(ours, one)
     except MalformedEvent:

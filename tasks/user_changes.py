@@ -22,8 +22,8 @@ WARM_INTERVAL_SECONDS: Final = 300.0
 class UserChanges:
     """What some events and requests make of some users. The newest word about a user's role wins.
 
-    ``user_ids`` are those users of whom it matters what is known. Of the others only what tells all (`create`,
-    `set_role`, `delete`) may come, and the commit leaves out what is older than what is known by then.
+    ``user_ids`` are the users whose known state is read first. For any other user only `create`, `set_role` and
+    `delete` may be called; the commit leaves out what is outdated by then.
 
     A user whose role no event has told has the role for which the site has cached a main menu. The site knew its users
     long before the first event told us of them: the menus of whom we know nothing at all are left for it to build.
@@ -91,7 +91,7 @@ class UserChanges:
         for user_id in self._left - self._changed.keys():
             removing = map(ForEach.of, self._clients.menus.removing(user_id))
             effects.add_for_users([KnownUser(user_id, NO_VERSION, DEFAULT_ROLE)], list(removing))
-        for user in self._seen.values():  # first, so that a deletion is committed by what is known of them
+        for user in self._seen.values():  # first: a deletion later in this commit reads them
             effects.add_sight(user)
         living = [user for user in self._changed.values() if user.role is not None]
         for are_new in (False, True):

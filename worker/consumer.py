@@ -36,7 +36,7 @@ from worker.stragglers import Stragglers
 logger = logging.getLogger(__name__)
 
 HEARTBEATS_A_LEASE: Final = 5
-"""So often, in the time that a lease lasts, it is renewed and the lane looked after."""
+"""Each renews the lease and looks after the lane."""
 READ_WAIT_SECONDS: Final = 0.5
 RECOVERY_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -44,7 +44,7 @@ LONGEST_PAUSE_SECONDS: Final = 5.0
 UNEXPECTED_PAUSE_SECONDS: Final = 2.0
 """What is not foreseen will most likely happen again: it must fill neither the log nor Redis."""
 MOST_WAITING_BATCHES: Final = 4
-"""So much an heir may have waiting: when many die, the next estate must not wait until the last one is worked off."""
+"""Most batches that an heir may have waiting: where many die at once, the rest is left to other heirs."""
 RELEASE_AT_ONCE: Final = 1000
 
 

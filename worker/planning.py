@@ -16,7 +16,7 @@ from connectbot.events import is_known
 from worker.routing import LANES, Route, tasks_of
 
 MOST_DEATHS: Final = 3
-"""An entry over which so many processes have died, the last time alone, is the cause of it."""
+"""After so many deaths of a process, the last with this entry alone, the entry is taken to be the cause."""
 ALONE_FROM: Final = 3
 """Number of the delivery from which on an entry goes out alone."""
 SUSPECTS_AT_ONCE: Final = 32

@@ -27,8 +27,8 @@ IS_NO_SERVICE: Final = frozenset({"nonsense"})
 NO_PERMIT_DELAY_SECONDS: Final = 1.0
 LAPSE_MARGIN_SECONDS: Final = 5.0
 OUTAGE_SECONDS: Final = 5.0
-"""For so long an answer waits for Redis to be back. An outage that lasts longer is noticed by the lane's consumer, too,
-which has the event handed out again."""
+"""How long it is tried to report how a call went while Redis is away. After a longer outage the lane's consumer has the
+event handed out again."""
 OUTAGE_PAUSE_SECONDS: Final = 0.5
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class JavaGate:
 
     @classmethod
     def from_settings(cls, breaker: CircuitBreaker, settings: Settings) -> JavaGate:
-        """The gate that the settings name: all the rounds of a batch may wait, together, half of what a batch may."""
+        """The gate that the settings name: all rounds of a batch together may wait half of the batch's time limit."""
         rounds = math.ceil(settings.java_batch_size / settings.java_calls_per_process)
         return cls(
             breaker,
@@ -64,7 +64,7 @@ class JavaGate:
         so that running out of it is no failure of the service.
 
         Raises `Later`, not counted, when there was no permit in time; `Parked` while the breaker is open, and when
-        this call's failure has opened it; else what ``make`` raises.
+        this call's failure has opened it; `RedisUnavailable`; else what ``make`` raises.
         """
         permit = self._permit(parked)
         begun = time.monotonic()
