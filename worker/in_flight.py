@@ -63,7 +63,7 @@ class InFlight:
 
     @property
     def silent_seconds(self) -> float:
-        """Seconds since the last news of the quietest order. One not begun waits for others: their news counts for it."""
+        """Seconds since the last news of the quietest order. One not begun waits for others, and their news counts."""
         with self._changed:
             heard = (
                 one.heard_of_at if one.pid else max(one.heard_of_at, self._heard_at) for one in self._open.values()
