@@ -23,6 +23,7 @@ from connectbot.redis_client import Command, RedisClient, one_connection, transl
 from connectbot.scripts import text_of
 
 _MANY = 10_000  # more than lie between the first and the last entry of a batch: these come of one read
+_ACKNOWLEDGED_AT_ONCE = 5000  # Lua's ``unpack`` takes some 8,000 words
 _MOST_WORDS = 1_000_000  # Redis 6.2 takes 1,048,576 in one command, and closes the connection of who sends more
 
 
@@ -221,8 +222,8 @@ class EventStream:
 
     def _finishing(self, lane: str, entries: Sequence[str], effects: Effects) -> Effects:
         finishing = Effects([*effects.words()])
-        if entries:
-            finishing.add(("XACK", self._keys.events, lane, *entries))
+        for at in range(0, len(entries), _ACKNOWLEDGED_AT_ONCE):
+            finishing.add(("XACK", self._keys.events, lane, *entries[at : at + _ACKNOWLEDGED_AT_ONCE]))
         return finishing
 
     def _apply(self, lane: str, consumer: str, entry: str, effects: Effects) -> None:
