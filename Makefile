@@ -15,7 +15,7 @@ demo: $(READY) ## show all of it at work, on a Redis of its own; ends by itself
 
 test: $(READY) ## run the tests
 	@# Tests wait for processes most of the time: more of them than cores. The short ones, in tests/unit, come last.
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## check style, types, the Compose file and the Dockerfile
 	$(BIN)/ruff check
