@@ -26,6 +26,14 @@ HOUR_SECONDS: Final = 3600
 YEAR_SECONDS: Final = 365 * 86_400
 LEAST, MOST = 0.001, 1_000_000_000
 """Of any other number: far beyond, Redis refuses a time, or a process is killed before it begins."""
+_MOST_OF: Final = {
+    "batch_size": (MOST_IN_A_BATCH, ""),
+    "java_batch_size": (MOST_IN_A_BATCH, ""),
+    "java_calls_per_process": (MOST_CALLS, ""),
+    "java_service_timeout_seconds": (HOUR_SECONDS, " seconds"),
+    "menu_ttl_seconds": (YEAR_SECONDS, " seconds, a year"),
+    "temp_data_ttl_seconds": (YEAR_SECONDS, " seconds, a year"),
+}
 
 
 def _setting(variable: str, default: Any, meaning: str, *, secret: bool = False) -> Any:
@@ -219,11 +227,6 @@ class Settings:
             self.log_format in ("auto", "json", "console"), "CONNECTBOT_LOG_FORMAT", "must be auto, json or console"
         )
         _require(0 <= self.trace_share <= 1, "CONNECTBOT_TRACE", "must be off, or a share from 0 to 1")
-        most = f"must be at most {MOST_IN_A_BATCH:,}"
-        _require(self.batch_size <= MOST_IN_A_BATCH, "CONNECTBOT_BATCH_SIZE", most)
-        _require(self.java_batch_size <= MOST_IN_A_BATCH, "CONNECTBOT_JAVA_BATCH_SIZE", most)
-        calls = f"must be at most {MOST_CALLS:,}"
-        _require(self.java_calls_per_process <= MOST_CALLS, "CONNECTBOT_JAVA_CALLS", calls)
         _require(_is_time_zone(self.timezone), "CONNECTBOT_TIMEZONE", "must be a time zone such as Europe/Moscow")
         menus = f"must be of {', '.join(MENU_TYPES)}, separated by commas"
         _require(len(self.warm_menus) > 0 and {*self.warm_menus} <= {*MENU_TYPES}, "CONNECTBOT_WARM_MENUS", menus)
@@ -231,16 +234,15 @@ class Settings:
         _require(_is_address_or_off(self.probes), "CONNECTBOT_PROBES", address)
         lease = f"must be from 1 to {HOUR_SECONDS:,} seconds"  # renewed five times in that time
         _require(1 <= self.lease_seconds <= HOUR_SECONDS, "CONNECTBOT_LEASE_SECONDS", lease)
-        hour, year = f"must be at most {HOUR_SECONDS:,} seconds", f"must be at most {YEAR_SECONDS:,} seconds, a year"
-        _require(self.java_service_timeout_seconds <= HOUR_SECONDS, "JAVA_SERVICE_TIMEOUT", hour)
-        _require(self.menu_ttl_seconds <= YEAR_SECONDS, "MENU_TTL_SECONDS", year)
-        _require(self.temp_data_ttl_seconds <= YEAR_SECONDS, "TEMP_DATA_TTL_SECONDS", year)
         # Some count the versions of a cache by the clock.
         _require(self.cache_version > 0, "CACHE_VERSION", "must be a number greater than 0")
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+            value, variable = getattr(self, field.name), field.metadata["variable"]
+            if field.name in _MOST_OF:
+                most, unit = _MOST_OF[field.name]
+                _require(value <= most, variable, f"must be at most {most:,}{unit}")
             if isinstance(value, (int, float)) and not isinstance(value, bool) and field.name != "cache_version":
-                _require(LEAST <= value <= MOST, field.metadata["variable"], f"must be from {LEAST} to {MOST:,}")
+                _require(LEAST <= value <= MOST, variable, f"must be from {LEAST} to {MOST:,}")
 
     @classmethod
     def load(cls) -> Settings:

@@ -55,7 +55,7 @@ class BatchRun:
         self._found: list[str] = []
 
     def run(self) -> int:
-        """Work on the batch. Answers how many of its entries were there; of a lane's calls some may be under way still.
+        """Work on the batch. Answers how many of its entries were there; worked on one by one, some may still be at it.
 
         Raises `RedisUnavailable` or `FenceLost`; whatever is not committed by then stays pending.
         """
@@ -240,10 +240,9 @@ class BatchRun:
         return effects
 
     def _bury(self, entry: Entry, reason: str, error: Exception) -> Effects:
-        logger.error("entry %s becomes a dead letter (%s): %s", entry.id, reason, self._describe(error))
+        described, attempts = self._describe(error), entry.attempts + 1
+        logger.error("entry %s becomes a dead letter (%s): %s", entry.id, reason, described)
         effects = Effects()
-        attempts = entry.attempts + 1
-        described = self._describe(error)
         effects.add(
             aside.burying(self._keys, self._batch.lane, entry, reason=reason, error=described, attempts=attempts)
         )

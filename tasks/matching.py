@@ -57,11 +57,10 @@ def request(
 
 
 def announce_failure(ours: Clients, one: Received, reason: str) -> Effects:
-    """Tell, and keep for a while, that a matching request has failed for good, unless it was answered.
+    """Tell, and keep for a while, that a matching request has failed for good; it may be asked again then.
 
-    It may be asked again then.
-
-    Nothing is told of a repeat that fails, such as a malformed one, while the request itself is in flight.
+    Nothing is told of one that was answered, nor of a repeat that fails, such as a malformed one, while the request
+    itself is in flight.
     """
     request_id, wish, effects = _request_id(one.event), _wish(one), Effects()
     if ours.claims.is_anothers(wish, one.entry):

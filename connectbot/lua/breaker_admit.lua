@@ -4,7 +4,8 @@
 -- Returns {"go", 0}, {"park", 0}, or {"wait", milliseconds}.
 --
 -- A job that comes while others are parked is parked, too, and has its turn (aside.py): the oldest goes first, but for
--- those that failed. What was parked and is released passes. The rate is kept by GCRA: one time stamp says until when it is used up.
+-- those that failed. What was parked and is released passes. The rate is kept by GCRA: one time stamp says until when
+-- it is used up.
 
 if ARGV[4] ~= "" then redis.call("ZREM", KEYS[9], ARGV[4]) end
 

@@ -58,10 +58,10 @@ class Diagnosis:
                 yield from server_problems(client, server, self._settings.keys)
 
     def _of_work(self) -> Iterator[Problem]:
-        main, broker = servers(self._settings)[0], servers(self._settings)[-1]
-        with _asked(broker) as client:
+        watched = servers(self._settings)
+        with _asked(watched[-1]) as client:
             waiting = tasks_waiting(client, self._lanes)
-        with _asked(main) as client:
+        with _asked(watched[0]) as client:
             figures = read_figures(client, self._settings, self._lanes)
             seen = Processes(client, self._settings.keys).seen(now=time.time())
             for lane in figures.lanes:
