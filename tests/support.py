@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from celery import Celery
 
 from connectbot.child_process import dying_with_us
 from connectbot.redis_client import connect
@@ -29,6 +31,12 @@ def wait_until(condition: Callable[[], object], *, deadline_seconds: float, what
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {deadline_seconds:g} s: {what}")
         time.sleep(0.02)
+
+
+def active_orders(app: Celery) -> list[str]:
+    """Ids of the orders that the workers' processes have begun with and not returned (``celery inspect active``)."""
+    active: dict[str, list[dict[str, Any]]] = app.control.inspect(timeout=1.0).active() or {}
+    return [task["id"] for tasks in active.values() for task in tasks]
 
 
 def joined(text: str) -> str:

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from celery import Celery
 
 from connectbot.clients import Clients
 from connectbot.settings import Settings
-from tests.support import Worker, wait_until
-
-
-def orders(app: Celery) -> list[str]:
-    """Ids of the tasks that the workers are at."""
-    active: dict[str, list[dict[str, Any]]] = app.control.inspect(timeout=1.0).active() or {}
-    return [task["id"] for tasks in active.values() for task in tasks]
+from tests.support import Worker, active_orders, wait_until
 
 
 def test_its_events_are_handed_out_again(ours: Clients, settings: Settings, tmp_path: Path) -> None:
@@ -27,8 +20,8 @@ def test_its_events_are_handed_out_again(ours: Clients, settings: Settings, tmp_
         Celery(broker=settings.broker_url, set_as_current=False) as app,
     ):
         wait_until(lambda: ours.redis.llen("test:held") == 1, deadline_seconds=30, what="the order to be worked on")
-        wait_until(lambda: orders(app), deadline_seconds=30, what="the order")
-        app.control.revoke(orders(app), terminate=True, signal="SIGKILL")
+        wait_until(lambda: active_orders(app), deadline_seconds=30, what="the order")
+        app.control.revoke(active_orders(app), terminate=True, signal="SIGKILL")
         wait_until(lambda: ours.redis.llen("test:held") == 2, deadline_seconds=30, what="another order for the event")
         ours.redis.set("test:released", 1)
         wait_until(lambda: ours.redis.hlen(settings.keys.users) == 1, deadline_seconds=30, what="the effect")
