@@ -39,7 +39,7 @@ class EventPublisher:
         largest_bytes: float = math.inf,
         tracer: Tracer | None = None,
     ) -> None:
-        self._script = QuickScript(client, "publish")
+        self._script = QuickScript(client, "publish", is_brief=True)
         self._keys = keys
         self._tracer = tracer
         self.room = room

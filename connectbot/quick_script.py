@@ -18,6 +18,7 @@ from redis import exceptions
 
 from connectbot.redis_client import RedisClient
 from connectbot.scripts import text_of
+from connectbot.spin_wait import SpinWait
 
 T = TypeVar("T")
 Call: TypeAlias = tuple[Sequence[Any], Sequence[Any]]
@@ -31,13 +32,14 @@ class QuickScript:
     """A script of the folder ``lua``, by its files' names. Threads may share it, and it may be made before a fork.
 
     It raises what redis-py raises, and never sends a call twice: of one that was broken off nobody knows whether Redis
-    has run the script.
+    has run the script. ``is_brief`` tells that Redis is done with a call sooner than this process would be awake again.
     """
 
-    def __init__(self, client: RedisClient, *names: str) -> None:
+    def __init__(self, client: RedisClient, *names: str, is_brief: bool = False) -> None:
         self._redis = client
         self._text = text_of(*names)
         self._sha = client.register_script(self._text).sha
+        self._spin = SpinWait() if is_brief else None
         self._at_hand: tuple[int, deque[Any]] = (os.getpid(), deque())
 
     def __call__(self, *, keys: Sequence[Any], args: Sequence[Any]) -> Any:
@@ -46,6 +48,8 @@ class QuickScript:
         try:
             self._make_ready(connection)
             connection.send_packed_command(self._packed(connection, keys, args))
+            if self._spin:
+                self._spin.wait(connection.is_worth_reading)
             return self._answer(connection, keys, args)
         except exceptions.ResponseError:
             raise

@@ -221,6 +221,10 @@ class _LeavesReplicas:
         """Whether something has come that nobody waits for, be it the connection's end (then this may raise)."""
         return bool(self.can_read())  # type: ignore[attr-defined]
 
+    def is_worth_reading(self) -> bool:
+        """Whether something can be read now, as far as that can be told without reading."""
+        return True
+
 
 class _Polled(_LeavesReplicas):
     """Part of a connection without TLS: it keeps what the system is asked with, which redis-py makes each time anew."""
@@ -234,9 +238,10 @@ class _Polled(_LeavesReplicas):
         return connected
 
     def has_news(self) -> bool:
-        if self._poller and not self._poller.poll(0):
-            return False
-        return super().has_news()
+        return self.is_worth_reading() and super().has_news()
+
+    def is_worth_reading(self) -> bool:
+        return not self._poller or bool(self._poller.poll(0))
 
 
 class _Tcp(_Polled, Connection):

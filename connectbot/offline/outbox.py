@@ -40,7 +40,7 @@ class Delivery:
     """
 
     def __init__(self, client: RedisClient, keys: Keys, *, spool_id: str, room: int) -> None:
-        self._script = QuickScript(client, "deliver")
+        self._script = QuickScript(client, "deliver", is_brief=True)
         self._keys = keys
         self._spool_id = spool_id
         self._room = room

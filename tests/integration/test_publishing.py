@@ -159,6 +159,16 @@ def test_a_connection_that_redis_has_closed_is_replaced(ours: Clients, client: R
     assert published(ours) == [7, 7, 7]
 
 
+def test_the_answer_to_an_event_is_waited_for_awake(ours: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, look = [], type(ours.redis.connection_pool.make_connection()).is_worth_reading
+    monkeypatch.setattr("connectbot.redis_client._Polled.is_worth_reading", lambda self: looks.append(1) or look(self))
+    monkeypatch.setattr("connectbot.spin_wait.SPIN_SECONDS", 10)
+    assert ours.publisher.publish_global_event("test.event", {"nth": 1})
+    looks.clear()
+    assert ours.publisher.publish_global_event("test.event", {"nth": 2})
+    assert len(looks) > 1, "one is whether the connection still lives"
+
+
 def test_a_redis_that_was_away_is_published_to_when_it_is_back(ours: Clients, embedded_redis: EmbeddedRedis) -> None:
     assert ours.publisher.publish_global_event("test.event", {"nth": 1})
     embedded_redis.kill()
