@@ -26,13 +26,15 @@ HOUR_SECONDS: Final = 3600
 YEAR_SECONDS: Final = 365 * 86_400
 LEAST, MOST = 0.001, 1_000_000_000
 """Of any other number: far beyond, Redis refuses a time, or a process is killed before it begins."""
-_MOST_OF: Final = {
-    "batch_size": (MOST_IN_A_BATCH, ""),
-    "java_batch_size": (MOST_IN_A_BATCH, ""),
-    "java_calls_per_process": (MOST_CALLS, ""),
-    "java_service_timeout_seconds": (HOUR_SECONDS, " seconds"),
-    "menu_ttl_seconds": (YEAR_SECONDS, " seconds, a year"),
-    "temp_data_ttl_seconds": (YEAR_SECONDS, " seconds, a year"),
+_BOUNDS: Final = {
+    "batch_size": (1, MOST_IN_A_BATCH, ""),
+    "java_batch_size": (1, MOST_IN_A_BATCH, ""),
+    "java_calls_per_process": (1, MOST_CALLS, ""),
+    "java_service_timeout_seconds": (LEAST, HOUR_SECONDS, " seconds"),
+    "batch_time_limit_seconds": (1, HOUR_SECONDS, " seconds"),
+    "lease_seconds": (1, HOUR_SECONDS, " seconds"),  # renewed five times in that time
+    "menu_ttl_seconds": (1, YEAR_SECONDS, " seconds, a year"),
+    "temp_data_ttl_seconds": (1, YEAR_SECONDS, " seconds, a year"),
 }
 
 
@@ -232,17 +234,13 @@ class Settings:
         _require(len(self.warm_menus) > 0 and {*self.warm_menus} <= {*MENU_TYPES}, "CONNECTBOT_WARM_MENUS", menus)
         address = "must be host:port, such as 127.0.0.1:9808, or off"
         _require(_is_address_or_off(self.probes), "CONNECTBOT_PROBES", address)
-        lease = f"must be from 1 to {HOUR_SECONDS:,} seconds"  # renewed five times in that time
-        _require(1 <= self.lease_seconds <= HOUR_SECONDS, "CONNECTBOT_LEASE_SECONDS", lease)
         # Some count the versions of a cache by the clock.
         _require(self.cache_version > 0, "CACHE_VERSION", "must be a number greater than 0")
         for field in dataclasses.fields(self):
             value, variable = getattr(self, field.name), field.metadata["variable"]
-            if field.name in _MOST_OF:
-                most, unit = _MOST_OF[field.name]
-                _require(value <= most, variable, f"must be at most {most:,}{unit}")
             if isinstance(value, (int, float)) and not isinstance(value, bool) and field.name != "cache_version":
-                _require(LEAST <= value <= MOST, variable, f"must be from {LEAST} to {MOST:,}")
+                least, most, unit = _BOUNDS.get(field.name, (LEAST, MOST, ""))
+                _require(least <= value <= most, variable, f"must be from {least} to {most:,}{unit}")
 
     @classmethod
     def load(cls) -> Settings:
@@ -270,6 +268,11 @@ class Settings:
     def room(self) -> int:
         """Most entries that the stream may hold: what waits, and what is kept for looking back."""
         return self.max_backlog + self.stream_keep
+
+    @property
+    def java_rounds(self) -> int:
+        """How often a process makes as many calls of the Java service as it may at once, for a full batch."""
+        return math.ceil(self.java_batch_size / self.java_calls_per_process)
 
     @property
     def trace_share(self) -> float:

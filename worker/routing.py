@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -78,5 +77,4 @@ def time_limit_seconds(lane: str, settings: Settings) -> float:
     """How long one order of a lane may take before its process is killed (Celery: ``time_limit``)."""
     if lane != JAVA:
         return settings.batch_time_limit_seconds
-    rounds = math.ceil(settings.java_batch_size / settings.java_calls_per_process)
-    return rounds * settings.java_service_timeout_seconds + settings.batch_time_limit_seconds
+    return settings.java_rounds * settings.java_service_timeout_seconds + settings.batch_time_limit_seconds

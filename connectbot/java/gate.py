@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import uuid
@@ -50,10 +49,9 @@ class JavaGate:
     @classmethod
     def from_settings(cls, breaker: CircuitBreaker, settings: Settings) -> JavaGate:
         """The gate that the settings name: all rounds of a batch together may wait half of the batch's time limit."""
-        rounds = math.ceil(settings.java_batch_size / settings.java_calls_per_process)
         return cls(
             breaker,
-            patience_seconds=settings.batch_time_limit_seconds / 2 / rounds,
+            patience_seconds=settings.batch_time_limit_seconds / 2 / settings.java_rounds,
             call_seconds=settings.java_service_timeout_seconds,
         )
 

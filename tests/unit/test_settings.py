@@ -147,7 +147,7 @@ def test_a_batch_that_no_commit_could_hold_is_refused(variable: str, monkeypatch
     monkeypatch.setenv(variable, "5000")
     Settings.load()
     monkeypatch.setenv(variable, "5001")
-    with pytest.raises(SettingsError, match=rf"^{variable} must be at most 5,000$"):
+    with pytest.raises(SettingsError, match=rf"^{variable} must be from 1 to 5,000$"):
         Settings.load()
 
 
@@ -155,10 +155,11 @@ def test_a_batch_that_no_commit_could_hold_is_refused(variable: str, monkeypatch
     ("variable", "least", "most", "refused", "rule"),
     [
         ("CONNECTBOT_LEASE_SECONDS", "1", "3600", ["0.0005", "0.99", "3601"], "from 1 to 3,600 seconds"),
-        ("JAVA_SERVICE_TIMEOUT", "0.1", "3600", ["3601"], "at most 3,600 seconds"),
-        ("MENU_TTL_SECONDS", "1", "31536000", ["31536001"], "at most 31,536,000 seconds, a year"),
-        ("TEMP_DATA_TTL_SECONDS", "1", "31536000", ["31536001"], "at most 31,536,000 seconds, a year"),
-        ("CONNECTBOT_JAVA_CALLS", "1", "1000", ["1001"], "at most 1,000"),
+        ("JAVA_SERVICE_TIMEOUT", "0.1", "3600", ["3601"], "from 0.001 to 3,600 seconds"),
+        ("CONNECTBOT_BATCH_TIME_LIMIT", "1", "3600", ["0.001", "3601"], "from 1 to 3,600 seconds"),
+        ("MENU_TTL_SECONDS", "1", "31536000", ["31536001"], "from 1 to 31,536,000 seconds, a year"),
+        ("TEMP_DATA_TTL_SECONDS", "1", "31536000", ["31536001"], "from 1 to 31,536,000 seconds, a year"),
+        ("CONNECTBOT_JAVA_CALLS", "1", "1000", ["1001"], "from 1 to 1,000"),
         ("JAVA_SERVICE_RATE", "0.001", "1000000000", ["1e-20", "1e306"], "from 0.001 to 1,000,000,000"),
     ],
 )

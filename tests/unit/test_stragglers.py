@@ -17,7 +17,7 @@ from worker.routing import ROUTES
 from worker.stragglers import Stragglers
 
 PATIENT = Settings()
-IMPATIENT = Settings(java_service_timeout_seconds=0.001, batch_time_limit_seconds=0.001)
+IMPATIENT = Settings(java_service_timeout_seconds=0.001, batch_time_limit_seconds=1)
 
 
 def order(lane: str = "java", ids: tuple[str, ...] = ()) -> Order:
