@@ -14,29 +14,23 @@ BEHIND_MS: Final = 600_000
 fail never keep the others waiting for long, and each has its turn."""
 
 
-def delaying(
-    keys: Keys, lane: str, entry: Entry, *, due: float, attempts: int, tries: int | None = None
-) -> tuple[Command, ...]:
+def delaying(keys: Keys, lane: str, entry: Entry, *, due: float, attempts: int, tries: int) -> tuple[Command, ...]:
     """Put an entry aside until ``due`` (epoch seconds by Redis' clock: `EventStream.now`).
 
-    ``tries`` counts those tries too that are not ``attempts``; it defaults to them.
+    ``tries`` counts those tries too that are not ``attempts``.
     """
-    flat = entry.put_aside(lane=lane, attempts=attempts, tries=attempts if tries is None else tries)
+    flat = entry.put_aside(lane=lane, attempts=attempts, tries=tries)
     return (
         ("HSET", keys.delayed_entry(lane, entry.id), *flat),
         ("ZADD", keys.delayed(lane), repr(due), entry.id),
     )
 
 
-def parking(
-    keys: Keys, lane: str, entry: Entry, *, deadline: float | None, tries: int | None = None
-) -> tuple[Command, ...]:
+def parking(keys: Keys, lane: str, entry: Entry, *, deadline: float | None, tries: int) -> tuple[Command, ...]:
     """Put an entry aside until the lane's target is back. It is not an attempt.
 
-    ``deadline`` (epoch seconds) is when the entry returns in any case. ``tries`` counts this one too, if it was one; it
-    defaults to those before.
+    ``deadline`` (epoch seconds) is when the entry returns in any case. ``tries`` counts this one too, if it was one.
     """
-    tries = entry.tries if tries is None else tries
     turn = int(entry.origin.partition("-")[0]) + tries * BEHIND_MS
     member = f"{entry.version}/{entry.id}"
     flat = entry.put_aside(lane=lane, attempts=entry.attempts, tries=tries)

@@ -248,7 +248,7 @@ def park(stream: EventStream, *origins: str, deadline: float | None = None) -> N
     for number, origin in enumerate(origins):
         entry = Entry(f"9999-{number}", {b"event": origin.encode(), b"origin": origin.encode(), b"attempts": b"2"})
         effects = Effects()
-        effects.add(*aside.parking(KEYS, "java", entry, deadline=deadline))
+        effects.add(*aside.parking(KEYS, "java", entry, deadline=deadline, tries=2))
         stream.apply(effects)
 
 

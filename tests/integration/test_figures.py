@@ -81,7 +81,7 @@ def test_the_oldest_parked_is_as_old_as_its_event(ours: Clients) -> None:
     assert lane(ours).oldest_parked_age_seconds == 0
     for entry in reversed(ours.stream.read("default", "alive", limit=2, wait_seconds=0.1)):
         effects = Effects()
-        effects.add(*aside.parking(ours.settings.keys, "default", entry, deadline=None))
+        effects.add(*aside.parking(ours.settings.keys, "default", entry, deadline=None, tries=0))
         ours.stream.commit("default", "alive", [entry.id], effects)
     assert 100 <= lane(ours).oldest_parked_age_seconds < 110
     assert lane(ours, "java").oldest_parked_age_seconds == 0
@@ -92,8 +92,8 @@ def test_what_was_put_aside_is_counted_apart(ours: Clients) -> None:
     join(ours, "alive")
     one, other = ours.stream.read("default", "alive", limit=2, wait_seconds=0.1)
     effects = Effects()
-    effects.add(*aside.delaying(ours.settings.keys, "default", one, due=time.time() + 60, attempts=1))
-    effects.add(*aside.parking(ours.settings.keys, "default", other, deadline=None))
+    effects.add(*aside.delaying(ours.settings.keys, "default", one, due=time.time() + 60, attempts=1, tries=1))
+    effects.add(*aside.parking(ours.settings.keys, "default", other, deadline=None, tries=0))
     ours.stream.commit("default", "alive", [one.id, other.id], effects)
     found = lane(ours)
     assert (found.backlog, found.delayed, found.parked) == (0, 1, 1)
