@@ -16,7 +16,7 @@ for at = 2, #ARGV, 6 do members[#members + 1] = ARGV[at] end
 for nth, due in ipairs(#members > 0 and call("ZMSCORE", KEYS[1], unpack(members)) or {}) do
   local at = 6 * nth - 4
   local left_ms = due and call("PTTL", ARGV[at + 1])
-  if due and left_ms > 0 then
+  if due and left_ms >= 0 then -- at 0 it is in its last millisecond, and not gone yet
     call("ZADD", KEYS[1], now + left_ms / 1000, ARGV[at])
   elseif due and tonumber(due) <= now then
     gone[#gone + 1] = ARGV[at]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from connectbot.clients import Clients
 from connectbot.errors import UnreadableValue
-from connectbot.temp_data import EXPIRED_AT_ONCE
+from connectbot.temp_data import EXPIRED_AT_ONCE, Due
 from tasks.upkeep import upkeep
 from tests.support import wait_until
 
@@ -204,6 +204,16 @@ def test_a_clock_that_runs_ahead_expires_nothing_early(ours: Clients) -> None:
     assert ours.temp_data.expire(ahead) == 0
     assert ours.temp_data.get("user_7", "k") == {"a": 1}
     assert events(ours) == []
+
+
+def test_what_is_looked_at_in_its_last_millisecond_is_told_all_the_same(ours: Clients) -> None:
+    for number in range(20):
+        due = Due("user_7", f"k{number}", 0.0)
+        ours.temp_data.store(due.namespace, due.key, {}, now=time.time(), ttl_seconds=0.005)
+        while ours.redis.exists(f":1:temp:user_7:{due.key}"):
+            ours.redis.zadd(ours.settings.keys.temp_due, {f"user_7\x1f{due.key}": 0.0})  # by a clock that is behind
+            ours.temp_data.expire([due])
+        wait_until(lambda: expire(ours) or len(events(ours)) > number, deadline_seconds=5, what="an event")  # noqa: B023
 
 
 def test_what_is_deleted_is_not_told(ours: Clients) -> None:
