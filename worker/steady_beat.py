@@ -1,12 +1,14 @@
 """redbeat's scheduler, made to outlive Redis' absences: celery-beat itself ends at the first error of a tick.
 
 A beat that has lost its lock, because it hung or because a failover lost the key, stands by like any other. One whose
-schedule is gone, because Redis was flushed or came back empty, writes it again.
+schedule is gone, because Redis was flushed or came back empty, writes it again. And what ran last while a clock was far
+ahead does not wait for that time to come.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from types import SimpleNamespace
 from typing import Any, Final
@@ -18,6 +20,8 @@ from redis.exceptions import RedisError
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS: Final = 1.0
+MOST_AHEAD_SECONDS: Final = 60.0
+"""So far the clocks of two beats may differ, before what one of them says is not believed by the other."""
 
 
 class SteadyScheduler(RedBeatScheduler):  # type: ignore[misc]  # redbeat has no types
@@ -25,6 +29,8 @@ class SteadyScheduler(RedBeatScheduler):  # type: ignore[misc]  # redbeat has no
 
     lock: Any = None
     _waits = False
+    _ticked_at = math.inf
+    """When it last ticked, in epoch seconds."""
 
     def setup_schedule(self) -> None:
         """Write the schedule to Redis, as soon as it serves."""
@@ -43,15 +49,28 @@ class SteadyScheduler(RedBeatScheduler):  # type: ignore[misc]  # redbeat has no
         try:
             if self.lock is None:  # celery-beat ignores what goes wrong in acquiring it
                 acquire_distributed_beat_lock(sender=SimpleNamespace(scheduler=self))
-            if not get_redis(self.app).exists(self.app.redbeat_conf.statics_key):
+            begins_or_was_set_back = self._now() < self._ticked_at
+            if begins_or_was_set_back or not get_redis(self.app).exists(self.app.redbeat_conf.statics_key):
                 super().setup_schedule()
+                self._forget_the_future()
             seconds = float(super().tick(*arguments, **options))
         except RedisError as error:  # a lock that is not ours any more is one, too
             self._tell_once("beat begins anew", error)
-            self.lock = None
+            self.lock, self._ticked_at = None, math.inf
             return PAUSE_SECONDS
-        self._waits = False
+        self._waits, self._ticked_at = False, self._now()
         return seconds
+
+    def _forget_the_future(self) -> None:
+        """What ran last at a time that is still to come is taken to have run just now: else it would wait for it."""
+        for name in self.app.redbeat_conf.schedule:
+            entry = self.Entry.from_key(self.Entry.generate_key(self.app, name), app=self.app)
+            if entry.last_run_at and entry.last_run_at.timestamp() > self._now() + MOST_AHEAD_SECONDS:
+                logger.warning("%s ran last at %s, by a clock that was wrong", name, entry.last_run_at)
+                entry.reschedule()
+
+    def _now(self) -> float:
+        return float(self.app.now().timestamp())
 
     def _tell_once(self, what: str, error: RedisError) -> None:
         """Say what is wrong, but not again each second: an outage may last for hours."""

@@ -70,6 +70,22 @@ def test_the_schedule_comes_back_when_redis_came_back_empty(
     )
 
 
+def test_a_beat_goes_on_although_a_clock_was_a_year_ahead(
+    two_beats: tuple[Beat, Beat], settings: Settings, client: RedisClient
+) -> None:
+    active, standby = two_beats
+    wait_until(lambda: active.ticks(), deadline_seconds=20, what="a tick")
+    active.end(signal.SIGKILL)
+    for name in SCHEDULE:
+        key = f"{settings.keys.beat_prefix}{name}"
+        meta = json.loads(client.hget(key, "meta"))
+        meta["last_run_at"]["year"] += 1
+        client.hset(key, "meta", json.dumps(meta))
+        client.zincrby(f"{settings.keys.beat_prefix}:schedule", 365 * 86_400, key)
+    wait_until(lambda: len(standby.ticks()) >= 2, deadline_seconds=30, what="ticks of the second beat")
+    assert len(standby.ticks("menus-warm")) == 0, "what has run is not done again at once"
+
+
 def test_a_beat_that_still_waits_for_redis_ends_when_it_is_told_to(settings: Settings, tmp_path: Path) -> None:
     away = replace(settings, redis_url="redis://127.0.0.1:1/0")
     refused = replace(settings, redis_url=settings.redis_url.replace("//", "//nobody:wrong@"))

@@ -1,4 +1,4 @@
-"""The schedule's time zone, across the changes of the clocks: redbeat's own scheduler, with a moved clock."""
+"""The schedule's time zone, across the changes of the clocks: the scheduler itself, with a moved clock."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from celery import Celery, current_app
 from celery.schedules import crontab
-from redbeat import RedBeatScheduler
 
 from connectbot.settings import Settings
 from tests.support import ROOT, environment
+from worker.steady_beat import SteadyScheduler
 
 STEP = timedelta(minutes=10)
 NIGHTLY = "nightly"
@@ -34,8 +34,8 @@ class Clock:
         return self.time.astimezone(self.zone)
 
 
-class Recorder(RedBeatScheduler):  # type: ignore[misc]  # redbeat has no types
-    """redbeat's scheduler, which notes when it would have sent a task, in place of sending it."""
+class Recorder(SteadyScheduler):
+    """The scheduler, which notes when it would have sent a task, in place of sending it."""
 
     sent: list[datetime]
 
@@ -66,15 +66,21 @@ def apps(redis_url: str) -> Iterator[Any]:
 
 
 def ticks(app: Any, clock: Clock, *, days: int) -> list[datetime]:
-    """When the entry was due, in the app's zone; the scheduler begins anew each day, as after a restart."""
+    """When the entry was due, in the app's zone; the scheduler begins anew each hour, as after a restart."""
     sent: list[datetime] = []
-    for _ in range(days):
-        scheduler = Recorder(app=app, lock_key=None)
-        scheduler.lock_key, scheduler.sent = None, sent
-        for _ in range(timedelta(days=1) // STEP):
+    for _ in range(24 * days):
+        scheduler = recorder(app, sent)
+        for _ in range(timedelta(hours=1) // STEP):
             scheduler.tick()
             clock.time += STEP
     return sent
+
+
+def recorder(app: Any, sent: list[datetime]) -> Recorder:
+    """A scheduler without a lock."""
+    made = Recorder(app=app, lock_key=None)
+    made.lock_key, made.sent = None, sent
+    return made
 
 
 @pytest.mark.parametrize(
@@ -96,6 +102,17 @@ def test_a_daily_entry_ticks_once_a_day_whatever_the_clocks_do(
     assert [at.date() for at in found] == [before.date() + timedelta(days=day) for day in range(1, 5)]
     left_out = zone == "Europe/Berlin" and hour == 2
     assert {(at.hour, at.minute) for at in found} - ({(3, minute)} if left_out else set()) == {(hour, minute)}
+
+
+def test_a_clock_that_is_set_back_holds_up_nothing(apps: Any) -> None:
+    clock, sent = Clock("UTC", datetime(2027, 3, 27, tzinfo=UTC)), list[datetime]()
+    scheduler = recorder(apps(clock, crontab(hour=12, minute=30)), sent)
+    for set_back in (timedelta(), timedelta(days=300), timedelta(hours=3)):
+        clock.time -= set_back
+        for _ in range(timedelta(days=1) // STEP):
+            scheduler.tick()
+            clock.time += STEP
+    assert [at.date().isoformat() for at in sent] == ["2027-03-27", "2026-06-01", "2026-06-02"]
 
 
 def test_the_time_zone_comes_from_the_settings(settings: Settings) -> None:
