@@ -235,12 +235,12 @@ def noting(operation: str) -> Iterator[CallUnderWay]:
 
 # --- inside ---------------------------------------------------------------------------------------------
 
-_ENTRY_ID: Final = re.compile(r"\d{1,14}-\d{1,20}", re.ASCII)
+_ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 
 
 def is_entry_id(text: str) -> bool:
     """Whether a text has the form of an entry's id."""
-    return _ENTRY_ID.fullmatch(text) is not None and int(text.partition("-")[2]) < 2**64
+    return _ENTRY_ID.fullmatch(text) is not None and all(int(part) < 2**64 for part in text.split("-"))
 
 
 def _hash(event_id: str) -> int:

@@ -114,7 +114,8 @@ class Whereabouts:
         """Where each lane stands with each of the entries."""
         if not entries:
             return []
-        read = {group["name"].decode(): group for group in self._redis.xinfo_groups(self._keys.events)}
+        groups = self._redis.xinfo_groups(self._keys.events)
+        read = {group["name"].decode("utf-8", "replace"): group for group in groups}
         pairs = [
             (entry, lane) for entry in entries for lane in self._lanes if lane in read and entry.lane in (None, lane)
         ]
@@ -175,7 +176,7 @@ def _in_lane(entry: Entry, lane: str, pending: Sequence[dict[str, Any]], read_up
         entry=entry.id,
         lane=lane,
         attempts=entry.attempts,
-        consumer=row["consumer"].decode(),
+        consumer=row["consumer"].decode("utf-8", "replace"),
         deliveries=counted.deliveries,
         deaths=counted.deaths,
         idle_seconds=row["time_since_delivered"] / 1000,

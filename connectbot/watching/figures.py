@@ -124,7 +124,8 @@ class _Reading:
     def _groups(self) -> dict[str, dict[str, Any]]:
         if not self._redis.exists(self._keys.events):
             return {}
-        return {group["name"].decode(): group for group in self._redis.xinfo_groups(self._keys.events)}
+        groups = self._redis.xinfo_groups(self._keys.events)
+        return {group["name"].decode("utf-8", "replace"): group for group in groups}
 
     def _whole(self, now: float) -> dict[str, Any]:
         keys = self._keys
@@ -174,7 +175,7 @@ class _Reading:
         living, fallen = self._sort_out([name.decode() for name in names])
         lag, exact = self._lag(group, is_behind=bool(after))
         backlog = [_milliseconds(id_) for id_ in (pending["min"], *(row[0] for row in after)) if id_]
-        held = {consumer["name"].decode(): consumer["pending"] for consumer in pending["consumers"]}
+        held = {one["name"].decode("utf-8", "replace"): one["pending"] for one in pending["consumers"]}
         return LaneFigures(
             lane=lane,
             lag=lag,

@@ -175,6 +175,20 @@ def test_the_tail_begins_and_ends_where_it_is_told(settings: Settings, ours: Cli
     assert "is no age: write it as" in done.stderr
 
 
+def test_what_other_languages_write_is_shown_as_well(settings: Settings, ours: Clients) -> None:
+    id_ = "1764418911000000000-7"  # made of nanoseconds
+    ours.redis.xadd(STREAM, {"event": '{"type": "user.login", "id": "one", "data": {}}'}, id=id_)
+    ours.redis.xgroup_create(STREAM, "default", id="0")
+    ours.redis.xgroup_create(STREAM, b"\xff", id="0")
+    ours.redis.xreadgroup("default", b"\xff", {STREAM: ">"})
+    assert id_ in connectbot(settings, "events", "tail", "--from", "start", "--no-follow", "--json").stdout
+    assert connectbot(settings, "events", "tail", "--from", id_, "--no-follow").stdout == ""
+    told = json.loads(connectbot(settings, "events", "trace", id_, "--json").stdout)
+    assert (told["id"], told["now"][0]["where"]) == ("one", "pending")
+    lanes = json.loads(connectbot(settings, "stats", "--json").stdout)["lanes"]
+    assert [lane["backlog"] for lane in lanes] == [1, 1]
+
+
 @contextmanager
 def tailing(settings: Settings, client: RedisClient, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A running `tail`, from when it waits for events."""

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any, Final
@@ -25,7 +24,7 @@ from connectbot.keys import Keys
 from connectbot.redis_client import translated_errors
 from connectbot.tracing.trace import is_entry_id
 from worker.commands.common import LIMIT, USER_ID, Age, Failed, counted, json_option, opened, printable
-from worker.commands.trace import trace
+from worker.commands.trace import iso, trace
 
 AT_ONCE: Final = 500
 PAGE: Final = 100
@@ -241,8 +240,7 @@ def _read(ours: Clients, after: str, *, wait_ms: int | None) -> Sequence[tuple[b
 def _said(entry: Entry, *, payload: bool) -> dict[str, Any]:
     """What is shown of an entry."""
     time_ms = int(entry.id.partition("-")[0])
-    at = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    said: dict[str, Any] = {"time": at, "entry_id": entry.id, "type": entry.type}
+    said: dict[str, Any] = {"time": iso(time_ms / 1000), "entry_id": entry.id, "type": entry.type}
     if entry.lane:
         said |= {"lane": entry.lane, "attempts": entry.attempts}
     try:

@@ -46,7 +46,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
     def shown(self) -> dict[str, Any]:
         """All of it, for ``--json``."""
-        steps = [{"at": _iso(step.at), "what": step.what, **_readable_times(step.facts)} for step in self.steps]
+        steps = [{"at": iso(step.at), "what": step.what, **_readable_times(step.facts)} for step in self.steps]
         now = [_readable_times(msgspec.to_builtins(place)) for place in self.now]
         return {"id": self.id, "type": self.type, "steps": steps, "now": now, "note": self.note}
 
@@ -190,15 +190,16 @@ def _place(place: Place) -> str:
 
 
 def _readable_times(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _iso(value) if name in _TIMES else value for name, value in facts.items()}
+    return {name: iso(value) if name in _TIMES else value for name, value in facts.items()}
 
 
-def _iso(at: float) -> str:
+def iso(at: float) -> str:
+    """Epoch seconds as a time, UTC; as the number that they are where no calendar has them."""
     try:
         return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-    except (ValueError, OverflowError, OSError):  # what a publisher gave as deadline may be beyond the calendar
+    except (ValueError, OverflowError, OSError):  # a deadline, or an id made of nanoseconds
         return repr(at)
 
 
 def _time(at: float) -> str:
-    return _iso(at)[:23].replace("T", " ")
+    return iso(at)[:23].replace("T", " ")
