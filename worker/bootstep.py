@@ -34,7 +34,8 @@ class EventConsumers(bootsteps.StartStopStep):
         pool = OwnPool(parent)
         worker = f"{parent.hostname}.{os.getpid()}"
         lanes = [lane for lane in LANES if lane in parent.app.amqp.queues.consume_from]
-        in_flight = _most_in_flight(parent.controller.concurrency, len(lanes))
+        processes = parent.controller.max_concurrency or parent.controller.concurrency  # the first with --autoscale
+        in_flight = _most_in_flight(processes, len(lanes))
         self._consumers = [
             LaneConsumer(clients(), lane=lane, routes=self.routes, pool=pool, worker=worker, most_in_flight=in_flight)
             for lane in lanes

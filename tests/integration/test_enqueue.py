@@ -172,6 +172,15 @@ def test_a_worker_killed_in_the_middle_runs_them_all(ours: Clients, settings: Se
     assert ours.redis.xlen(DEAD) == 0
 
 
+def test_a_pool_grows_with_what_waits_as_far_as_it_may(ours: Clients, settings: Settings, tmp_path: Path) -> None:
+    settings = replace(settings, batch_size=1, java_calls_per_process=1)
+    for number in range(10):
+        connectbot.enqueue("slow.work", str(number), 60)
+    arguments = ["--concurrency=1", "--autoscale=5,1"]
+    with Worker(settings, tmp_path, lanes=["default"], app="tests.delivery_app", arguments=arguments):
+        wait_until(lambda: ours.redis.llen("begun") == 5, deadline_seconds=30, what="five processes at work")
+
+
 def test_a_task_whose_process_dies_runs_again(ours: Clients, settings: Settings, tmp_path: Path) -> None:
     """Even one that outlives its batch: the process was at another batch already."""
     settings = replace(settings, java_service_timeout_seconds=1, batch_time_limit_seconds=5)
