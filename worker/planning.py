@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from connectbot.entries import Batch, Enclosed, Entry, fit_for
 from connectbot.events import is_known
-from worker.routing import LANES, Route, tasks_of
+from worker.routing import Route, tasks_of
 
 MOST_DEATHS: Final = 3
 """After so many deaths of a process, the last with this entry alone, the entry is taken to be the cause."""
@@ -55,17 +55,18 @@ class Planner:
         self._lane = lane
         self._tasks = tasks_of(lane, routes)
         self._names = {type_: task.name for type_, task in self._tasks.items()}  # asked of each entry: Celery is slow
-        self._routed = {route.type for route in routes}
+        self._types = {route.type for route in routes}
+        self._routed = {(route.type, route.lane) for route in routes}
 
     def ours(self, entries: Iterable[Entry]) -> list[Entry]:
         """Those of the entries that the lane has a task for."""
         return fit_for(self._lane, self._tasks, entries)
 
     def is_unknown(self, entry: Entry) -> bool:
-        """Whether no lane has a task for the entry, nor does anybody know its type, or the lane that it is for."""
-        if entry.lane not in (None, *LANES):
-            return True
-        return entry.type not in self._routed and not is_known(entry.type)
+        """Whether no lane has a task for the entry, or not the one that it is for, and that is not as it should be."""
+        if entry.lane is not None:
+            return (entry.type, entry.lane) not in self._routed
+        return entry.type not in self._types and not is_known(entry.type)
 
     def orders_for_news(self, consumer: str, entries: Sequence[Entry], *, most: int) -> list[Order]:
         """Few orders a task, of up to ``most`` entries each.

@@ -42,6 +42,15 @@ def test_what_calls_the_java_service_asks_whether_its_entries_are_still_its_own(
     assert order(entry(1, {}, b"matching.request"), lane="java").enclosed == ()
 
 
+@pytest.mark.parametrize("lane", LANES)
+def test_an_entry_for_a_lane_that_has_no_task_for_it_is_counted(lane: str) -> None:
+    """As a dead letter that is replayed after its type has moved to another lane."""
+    mine = {route.type for route in ROUTES if route.lane == lane}
+    for type_ in {route.type for route in ROUTES}:
+        found = entry(1, {b"lane": lane.encode()}, type_.encode())
+        assert Planner("default", ROUTES).is_unknown(found) == (type_ not in mine)
+
+
 def test_what_travels_is_not_shown() -> None:
     batch = order(entry(1, {b"event": b"secret-marker"}))
     assert batch.enclosed
