@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
 
 from connectbot.probe import ask
 from connectbot.redis_client import connect
@@ -45,7 +44,7 @@ def probes_of(settings: Settings, role: str) -> Probed:
     """The probes of the only process of a role, found as an operator finds them: in Redis."""
     client = connect(settings.redis_url)
     try:
-        found = [seen.process for seen in Processes(client, settings.keys).seen(now=time.time())]
+        found = [seen.process for seen in Processes(client, settings.keys).seen()]
     finally:
         client.close()
     [address] = [process.probes for process in found if process.role == role]

@@ -79,7 +79,7 @@ class RedisWatch:
         whose = ""
         try:
             # Written, because a full disk stops only writing.
-            self._processes.note(self._process, now=time.time(), still=tuple(self._still()))
+            self._processes.note(self._process, still=tuple(self._still()))
             if self._broker is not None:
                 whose = "the broker's "
                 try_to_write(self._broker, self._keys.probe)

@@ -63,7 +63,7 @@ class Diagnosis:
             waiting = tasks_waiting(client, self._lanes)
         with _asked(watched[0]) as client:
             figures = read_figures(client, self._settings, self._lanes)
-            seen = Processes(client, self._settings.keys).seen(now=time.time())
+            seen = Processes(client, self._settings.keys).seen()
             for lane in figures.lanes:
                 yield from lane_problems(lane, self._settings, seen)
                 yield from self._growth(client, lane)

@@ -53,19 +53,20 @@ class Seen:
 
 
 class Processes:
-    """The list of them. Every method raises `RedisUnavailable` when Redis cannot serve. Times are epoch seconds."""
+    """The list of them, by Redis' clock. Every method raises `RedisUnavailable` when Redis cannot serve."""
 
     def __init__(self, client: RedisClient, keys: Keys) -> None:
         self._redis = client
         self._keys = keys
         self._key = keys.processes
 
-    def note(self, process: Process, *, now: float, still: Sequence[str] = ()) -> None:
+    def note(self, process: Process, *, still: Sequence[str] = ()) -> None:
         """Say that a process is there, and which of its parts stand still.
 
         Those not heard of for ten minutes are forgotten.
         """
         with translated_errors(), self._redis.pipeline(transaction=False) as pipe:
+            now = self._now()
             pipe.zadd(self._key, {msgspec.json.encode(process): now})
             pipe.zremrangebyscore(self._key, "-inf", now - REMEMBERED_SECONDS)
             if still:
@@ -79,18 +80,23 @@ class Processes:
         with translated_errors():
             self._redis.zrem(self._key, msgspec.json.encode(process))
 
-    def seen(self, *, now: float) -> Sequence[Seen]:
+    def seen(self) -> Sequence[Seen]:
         """Those heard of in the last ten minutes, the latest first."""
         with translated_errors():
+            now = self._now()
             rows = self._redis.zrevrangebyscore(self._key, "+inf", now - REMEMBERED_SECONDS, withscores=True)
             found = [(msgspec.json.decode(member, type=Process), at) for member, at in rows]
             stills = self._redis.mget([self._keys.standing_still(process.id) for process, _ in found]) if found else []
         return [
             Seen(
                 process,
-                age_seconds=now - process.started_at,
+                age_seconds=max(0.0, now - process.started_at),
                 silent_seconds=max(0.0, now - at),
                 still=msgspec.json.decode(still or b"[]", type=tuple[str, ...]),
             )
             for (process, at), still in zip(found, stills, strict=True)
         ]
+
+    def _now(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return float(seconds + microseconds / 1e6)

@@ -139,7 +139,7 @@ def test_check_and_stats_tell_of_a_schedule_that_waits_in_a_long_queue(
         Process(role="beat", name="it@here", pid=1),
         Process(role="worker", name="it@here", pid=2, lanes=LANES),
     ):
-        Processes(ours.redis, apart.keys).note(process, now=time.time())
+        Processes(ours.redis, apart.keys).note(process)
     ours.redis.set(apart.keys.last_tick, repr(time.time() - 100))
     queues.lpush("default", *["{}"] * 600)
     queues.lpush("default\x06\x163", "{}")

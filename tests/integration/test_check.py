@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -187,14 +188,28 @@ def test_check_names_sentinels_without_a_master() -> None:
     assert problem.cause.endswith(" cannot be reached: no sentinel answers and names a master.")
 
 
+@pytest.mark.parametrize("ahead_seconds", [-3600, 3600])
+def test_a_process_whose_host_has_another_time_counts_as_heard_of_until_it_is_silent(
+    settings: Settings, ours: Clients, ahead_seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes, beat, now = Processes(ours.redis, settings.keys), Process(role="beat", name="b@x", pid=1), time.time
+    with monkeypatch.context() as there:
+        there.setattr(time, "time", lambda: now() + ahead_seconds)
+        processes.note(beat)
+    assert [one.is_silent for one in processes.seen()] == [False]
+    ours.redis.zincrby(settings.keys.processes, -60, msgspec.json.encode(beat))
+    assert [one.is_silent for one in processes.seen()] == [True]
+
+
 def test_check_names_the_beat_that_hangs(settings: Settings, ours: Clients) -> None:
     ours.stream.register("default", "default.somebody", lease_seconds=60)
     ours.redis.set(settings.keys.last_tick, repr(time.time() - 100))
     assert causes(settings, beat=True)["beat_silent"].endswith(" ago, and no beat runs.")
     beat = Process(role="beat", name="beat@here", pid=12)
-    Processes(ours.redis, settings.keys).note(beat, now=time.time() - 60)
+    Processes(ours.redis, settings.keys).note(beat)
+    ours.redis.zincrby(settings.keys.processes, -60, msgspec.json.encode(beat))
     assert "beat beat@here (pid 12) has not been heard of for 60 s" in causes(settings, beat=True)["beat_silent"]
-    Processes(ours.redis, settings.keys).note(beat, now=time.time())
+    Processes(ours.redis, settings.keys).note(beat)
     assert causes(settings, beat=True)["beat_silent"].endswith(" ago, although a beat runs.")
 
 
@@ -204,7 +219,7 @@ def test_a_schedule_that_has_just_begun_is_given_time(settings: Settings, ours: 
         process = Process(role=role, name="it@here", pid=1, lanes=lanes, started_at=time.time() - seconds_ago)
         if role == "beat":
             ours.redis.delete(settings.keys.processes)
-        Processes(ours.redis, settings.keys).note(process, now=time.time())
+        Processes(ours.redis, settings.keys).note(process)
 
     for lane in LANES:
         ours.stream.register(lane, f"{lane}.somebody", lease_seconds=60)
@@ -243,7 +258,7 @@ def test_jobs_that_pass_again_are_no_fault(settings: Settings, ours: Clients) ->
 def test_check_names_who_says_itself_that_it_stands_still(settings: Settings, ours: Clients) -> None:
     ours.stream.register("default", "default.somebody", lease_seconds=60)
     beat = Process(role="beat", name="beat@here", pid=12, probes="127.0.0.1:9")
-    Processes(ours.redis, settings.keys).note(beat, now=time.time(), still=["schedule"])
+    Processes(ours.redis, settings.keys).note(beat, still=["schedule"])
     [found] = [p for p in Diagnosis(settings, ["default"]).problems() if not p.is_advice]
     assert found.cause.startswith("Beat beat@here (pid 12) runs, but its schedule stood still when"), found
     assert found.remedy == "Restart it; http://127.0.0.1:9/livez says what stands still."

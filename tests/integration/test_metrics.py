@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,7 +69,7 @@ def busy(settings: Settings, ours: Clients, tmp_path: Path) -> Iterator[Worker]:
 
 
 def page(ours: Clients) -> str:
-    [seen] = Processes(ours.redis, ours.settings.keys).seen(now=time.time())
+    [seen] = Processes(ours.redis, ours.settings.keys).seen()
     host, _, port = seen.process.probes.partition(":")
     status, body = ask(host, int(port), "metrics")
     assert status == 200

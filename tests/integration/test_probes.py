@@ -10,7 +10,6 @@ import resource
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -280,7 +279,7 @@ def _write(url: str, value: bytes) -> None:
 def beat_probes(settings: Settings, pid: int) -> str:
     client = connect(settings.redis_url)
     try:
-        found = [seen.process for seen in Processes(client, settings.keys).seen(now=time.time())]
+        found = [seen.process for seen in Processes(client, settings.keys).seen()]
     finally:
         client.close()
     return next((process.probes for process in found if process.pid == pid), "")

@@ -111,7 +111,7 @@ def _readings(settings: Settings, interval: float) -> Iterator[Reading]:
         while True:
             time.sleep(interval)
             figures = read_figures(redis, settings, LANES)
-            seen = Processes(redis, settings.keys).seen(now=time.time())
+            seen = Processes(redis, settings.keys).seen()
             yield Reading(before, figures, seen, tasks_waiting(broker, LANES))
             before = figures
     finally:
