@@ -59,6 +59,7 @@ class Listener:
         self._ignoring = ignoring
         self._connection: Any = None
         self._early: list[Message] = []
+        self._broken: RedisUnavailable | None = None
         self._next_ping = 0.0
         self._unanswered_since: float | None = None
 
@@ -85,6 +86,8 @@ class Listener:
 
     def hear(self, *, wait_seconds: float) -> Heard:
         """What has been published since the last call; waits for the first of it. At most MOST_AT_ONCE messages."""
+        if self._broken is not None:
+            raise self._broken
         with translated_errors():
             self._ping_if_due()
             if self._early or self._connection.can_read(wait_seconds):
@@ -117,14 +120,18 @@ class Listener:
         messages, self._early = self._early, []
         ignored = 0
         read, ready, ignoring = self._connection.read_response, self._connection.can_read, self._ignoring
-        while ignored + len(messages) < MOST_AT_ONCE and ready(0):
-            reply = read()
-            if reply[0] not in _MESSAGES:
-                continue  # the answer to a PING
-            if reply[-1].endswith(ignoring):
-                ignored += 1
-            else:
-                messages.append(Message(reply[-2], reply[-1]))
+        try:
+            with translated_errors():
+                while ignored + len(messages) < MOST_AT_ONCE and ready(0):
+                    reply = read()
+                    if reply[0] not in _MESSAGES:
+                        continue  # the answer to a PING
+                    if reply[-1].endswith(ignoring):
+                        ignored += 1
+                    else:
+                        messages.append(Message(reply[-2], reply[-1]))
+        except RedisUnavailable as error:
+            self._broken = error  # is told by the next call: what came before the end is heard
         return Heard(messages, ignored)
 
     def _ping_if_due(self) -> None:

@@ -86,3 +86,15 @@ def test_its_connection_is_of_no_use_to_others(client: RedisClient) -> None:
         assert client.pubsub_numpat() == 1
     wait_until(lambda: client.pubsub_numpat() == 0, deadline_seconds=5, what="the subscription to end")
     assert client.ping()
+
+
+def test_what_came_before_its_connection_ended_is_heard(
+    client: RedisClient, listener: Listener, embedded_redis: EmbeddedRedis
+) -> None:
+    client.publish("news:1", "a")
+    client.publish("news:1", "b")
+    assert client.ping(), "by now both are on their way"
+    embedded_redis.kill()
+    assert [message.text for message in listener.hear(wait_seconds=5).messages] == [b"a", b"b"]
+    with pytest.raises(RedisUnavailable):
+        listener.hear(wait_seconds=5)
