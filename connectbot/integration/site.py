@@ -57,6 +57,8 @@ class Site:
         self.complaints = Complaints(_logger)
         self.outage = Outage(self._recover)
         self.outbox = self._open_outbox() if settings.spool else None
+        if self.outbox is not None:
+            self.outbox.go_on()
 
     def ask(self, what: str, work: Callable[[], T], default: D, *, writes: bool = False) -> T | D:
         """What ``work`` answers, which needs Redis; ``default`` when it fails. ``what`` names it in the log.

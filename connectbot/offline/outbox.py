@@ -9,6 +9,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any, Final
 
@@ -123,6 +124,12 @@ class Outbox:
         _require_words(parcel)  # otherwise it would hold up for ever whatever comes after it
         self._spool.append(parcel, now=now, ref=ref)
         self._outage.look_after()
+
+    def go_on(self) -> None:
+        """Have sent what was left in the spool, by a process that has ended perhaps."""
+        with suppress(SpoolUnusable):  # whoever wants to write into it is told
+            if not self._spool.is_empty():
+                self._outage.look_after()
 
     def distrust_connections(self) -> None:
         """Close the connections at hand: they may be half-open."""

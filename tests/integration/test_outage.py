@@ -295,6 +295,20 @@ def test_what_is_published_meanwhile_arrives_in_order_and_once(
     assert numbers(client) == list(range(1000))
 
 
+def test_what_another_process_has_left_is_sent_by_who_only_reads(
+    spooled: Settings, embedded_redis: EmbeddedRedis, client: RedisClient
+) -> None:
+    leaver = RedisIntegration(spooled)
+    embedded_redis.kill()
+    assert publish(leaver, 1) is True
+    leaver.close()
+    embedded_redis.start()
+    reader = RedisIntegration(spooled)
+    assert reader.menu_cache.get_user_menu(7) is None
+    wait_until(lambda: numbers(client) == [1], deadline_seconds=20, what="the event")
+    reader.close()
+
+
 def test_temporary_data_is_read_back_from_the_spool(
     facade: RedisIntegration, embedded_redis: EmbeddedRedis, client: RedisClient
 ) -> None:
