@@ -208,13 +208,13 @@ class SiteSource:
         _sources.add(self)
 
     def __call__(self) -> Site:
-        site = self._site
-        if site is not None:
+        if (site := self._ours()) is not None:
             return site
         with self._lock:
-            if self._site is None:
-                self._site = Site(self._load())
-            return self._site
+            if (site := self._ours()) is None:
+                site = Site(self._load())
+                self._inherited, self._site = self._site or self._inherited, site
+            return site
 
     def settings(self) -> Settings:
         """The settings with which the next site is opened."""
@@ -222,8 +222,8 @@ class SiteSource:
 
     def finish(self) -> None:
         """At the end of the process: let what waits in the spool be sent, if that is a matter of moments."""
-        if self._site is not None:
-            self._site.outage.finish(wait_seconds=FINISH_SECONDS)
+        if (site := self._ours()) is not None:
+            site.outage.finish(wait_seconds=FINISH_SECONDS)
 
     def forget_after_fork(self) -> None:
         """In a child process: the parent's site must be neither used nor closed."""
@@ -234,9 +234,14 @@ class SiteSource:
         """Close the site; the next call opens another."""
         with self._lock:
             self.closings += 1
-            site, self._site = self._site, None
+            site, self._site = self._ours(), None
         if site is not None:
             site.close()
+
+    def _ours(self) -> Site | None:
+        """The site, if this process has opened it: uWSGI forks without `forget_after_fork` being called."""
+        site = self._site
+        return site if site is not None and site.pid == os.getpid() else None
 
 
 def default_settings() -> Settings:

@@ -32,7 +32,7 @@ from connectbot.clients import Clients
 from connectbot.compat import EnhancedRedisManager, RedisManager
 from connectbot.events import decode
 from connectbot.integration import MenuBuilder, MenuCache, RedisIntegration, TempDataManager, redis_integration
-from connectbot.integration.site import default_site
+from connectbot.integration.site import SiteSource, default_site
 from connectbot.redis_client import RedisClient
 from connectbot.settings import Settings
 from tests.support import ROOT, environment
@@ -820,6 +820,21 @@ for pid in children:
 """
     run_python(code, settings)
     assert client.xlen("connectbot:events") == 201
+
+
+def test_a_process_that_was_forked_without_pythons_knowledge_opens_a_site_of_its_own(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uWSGI forks its workers so, unless it is told ``py-call-uwsgi-fork-hooks``."""
+    source = SiteSource(lambda: settings)
+    parents = source()
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    childs = source()
+    assert childs is not parents
+    assert childs is source()
+    source.finish()
+    source.close()
+    parents.close()
 
 
 def run_python(code: str, settings: Settings, **more: str) -> str:
