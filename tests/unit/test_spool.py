@@ -76,6 +76,28 @@ def test_the_latest_about_something(spool: Spool) -> None:
     assert sorted(spool.refs(starting="temp:")) == ["temp:a%_*", "temp:b"]
 
 
+def test_nothing_is_more_work_the_more_waits(spool: Spool) -> None:
+    def work() -> int:
+        """How many steps SQLite takes for what callers wait for."""
+        steps: list[int] = []
+        with spool._using() as file:
+            file.set_progress_handler(lambda: steps.append(1), 1)
+        spool.append(parcel(0), now=0, ref="temp:a")
+        spool.is_empty()
+        spool.latest("temp:a")
+        spool.refs(starting="temp:a")
+        spool.waiting()
+        with spool._using() as file:
+            file.set_progress_handler(None, 1)
+        return len(steps)
+
+    spool.append(parcel(0), now=0)
+    before = work()
+    for number in range(500):
+        spool.append(parcel(number), now=0, ref=f"temp:b{number}")
+    assert work() < 2 * before
+
+
 def test_it_has_an_end(path: Path) -> None:
     spool = Spool(str(path), room=3)
     for number in range(3):
