@@ -119,10 +119,8 @@ def _verdict(cause: str | None) -> dict[str, Any]:
 
 def _spool(site: Site) -> dict[str, Any] | None:
     """None when there is to be none."""
-    if not site.settings.spool:
-        return None
     if site.outbox is None:
-        return _verdict("the spool could not be opened: see the log, and correct CONNECTBOT_SPOOL")
+        return None
     try:
         waiting, since = site.outbox.waiting()
     except Fault as error:

@@ -145,24 +145,16 @@ class Site:
         effects.add(*commands)
         self.clients.stream.apply(effects)
 
-    def _open_outbox(self) -> Outbox | None:
+    def _open_outbox(self) -> Outbox:
         settings, keys = self.settings, self.settings.keys
-        try:
-            spool, drain_spool = (Spool(settings.spool, room=settings.max_backlog) for _ in range(2))
-        except SpoolUnusable as error:
-            self.complaints.say(str(error))
-            return None
-        delivery, drain_delivery = (
-            Delivery(client, keys, spool_id=spool.id, room=settings.room)
-            for client in (self.clients.redis, self._patient)
-        )
+        spool, drain_spool = (Spool(settings.spool, room=settings.max_backlog) for _ in range(2))
         return Outbox(
             keys=keys,
             outage=self.outage,
             spool=spool,
-            delivery=delivery,
+            delivery=Delivery(self.clients.redis, keys, spool=spool, room=settings.room),
             drain_spool=drain_spool,
-            drain_delivery=drain_delivery,
+            drain_delivery=Delivery(self._patient, keys, spool=drain_spool, room=settings.room),
         )
 
     def _recover(self) -> bool:

@@ -9,7 +9,6 @@ import logging
 import threading
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import chain
 from typing import Any, Final
 
@@ -35,15 +34,15 @@ _logger = logging.getLogger(__name__)
 
 
 class Delivery:
-    """The way of parcels into Redis. ``room`` is how many entries the stream may hold.
+    """The way of parcels into Redis, out of ``spool`` or past it. ``room`` is how many entries the stream may hold.
 
     Its methods raise `RedisUnavailable`, and `BacklogFull` when the stream is full.
     """
 
-    def __init__(self, client: RedisClient, keys: Keys, *, spool_id: str, room: int) -> None:
+    def __init__(self, client: RedisClient, keys: Keys, *, spool: Spool, room: int) -> None:
         self._script = QuickScript(client, "deliver", is_brief=True)
         self._keys = keys
-        self._spool_id = spool_id
+        self._spool = spool
         self._room = room
 
     def deliver(self, spooled: Sequence[Spooled]) -> tuple[int, str]:
@@ -58,7 +57,7 @@ class Delivery:
                 words.append(len(command))
                 words += command
         with translated_errors():
-            last, said = self._script(keys=[self._keys.events, self._keys.spool(self._spool_id)], args=words)
+            last, said = self._script(keys=[self._keys.events, self._keys.spool(self._spool.id)], args=words)
         if last == -1:
             raise BacklogFull.of(self._keys.events, self._room)
         refused = said.decode("utf-8", "replace")
@@ -127,9 +126,12 @@ class Outbox:
 
     def go_on(self) -> None:
         """Have sent what was left in the spool, by a process that has ended perhaps."""
-        with suppress(SpoolUnusable):  # whoever wants to write into it is told
-            if not self._spool.is_empty():
-                self._outage.look_after()
+        try:
+            is_empty = self._spool.is_empty()
+        except SpoolUnusable:
+            is_empty = False  # perhaps: the thread tells why it cannot know
+        if not is_empty:
+            self._outage.look_after()
 
     def distrust_connections(self) -> None:
         """Close the connections at hand: they may be half-open."""

@@ -54,12 +54,13 @@ class Spooled:
 
 
 class Spool:
-    """One such file; may be used by several threads. Every method raises `SpoolUnusable`.
+    """One such file, opened by who first needs it; may be used by several threads. Every method raises `SpoolUnusable`.
 
-    ``room`` is how many parcels it may hold.
+    ``room`` is how many parcels it may hold. ``id`` is the name of the spool itself, once it has been opened.
     """
 
     def __init__(self, path: str, *, room: int) -> None:
+        self.id = ""
         self._path = path
         self._room = room
         self._lock = threading.Lock()
@@ -67,8 +68,6 @@ class Spool:
         self._is_closed = False
         with _fork_lock:
             _spools.add(self)
-        with self._using() as file:
-            self.id = _identify(file)
 
     def append(self, parcel: Parcel, *, now: float, ref: str | None = None) -> None:
         """Keep a parcel, after all the others. ``ref`` names what it is about, for `latest`."""
@@ -153,7 +152,7 @@ class Spool:
             if self._is_closed:
                 raise sqlite3.ProgrammingError("it is closed")
             if self._file is None:
-                self._file = _open(self._path)
+                self._file, self.id = _open(self._path)
             yield self._file
 
     @contextmanager
@@ -182,8 +181,11 @@ def _identify(file: sqlite3.Connection) -> str:
     return str(row[0])
 
 
-def _open(path: str) -> sqlite3.Connection:
-    """Open the file, making it when it is not there. Several processes that make it at once get in each other's way."""
+def _open(path: str) -> tuple[sqlite3.Connection, str]:
+    """Open the file, making it when it is not there; answers its id, too.
+
+    Several processes that make it at once get in each other's way.
+    """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -194,7 +196,7 @@ def _open(path: str) -> sqlite3.Connection:
             time.sleep(AGAIN_SECONDS)
 
 
-def _open_once(path: str) -> sqlite3.Connection:
+def _open_once(path: str) -> tuple[sqlite3.Connection, str]:
     # What is in it may be personal. SQLite gives its other files the same mode.
     with suppress(FileExistsError):  # opening one that exists would take SQLite's locks away from this process
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
@@ -203,10 +205,10 @@ def _open_once(path: str) -> sqlite3.Connection:
         file.execute("PRAGMA journal_mode = WAL").fetchall()
         file.execute("PRAGMA synchronous = NORMAL")
         file.executescript(_SCHEMA)
+        return file, _identify(file)
     except BaseException:
         file.close()
         raise
-    return file
 
 
 def _plain(word: object) -> str:

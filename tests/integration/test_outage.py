@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sqlite3
@@ -503,18 +504,46 @@ def test_what_hinders_the_spool_is_told_and_hinders_it_no_longer_than_it_lasts(
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
 
 
-def test_a_spool_that_cannot_be_opened_is_told_and_does_no_harm(
+def test_a_spool_that_cannot_be_opened_is_told_and_used_once_it_can_be(
     settings: Settings, tmp_path: Path, embedded_redis: EmbeddedRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    facade = RedisIntegration(replace(settings, spool=str(tmp_path / "missing" / "spool.db")))
+    directory = tmp_path / "missing"
+    facade = RedisIntegration(replace(settings, spool=str(directory / "spool.db")))
     assert publish(facade, 1) is True
-    assert "CONNECTBOT_SPOOL" in caplog.text
     assert facade.health_check()["status"] == "degraded"
     assert "CONNECTBOT_SPOOL" in facade.health_check()["spool"]["cause"]
+    wait_until(lambda: "CONNECTBOT_SPOOL" in caplog.text, deadline_seconds=20, what="a line in the log")
     embedded_redis.kill()
     assert publish(facade, 2) is False
+    directory.mkdir()
+    assert publish(facade, 3) is True
     embedded_redis.start()
+    until_sent(facade)
+    assert facade.health_check()["status"] == "healthy"
     facade.close()
+
+
+def test_a_handler_of_the_log_may_publish_when_it_hears_of_a_spool_that_cannot_be_opened(
+    settings: Settings, tmp_path: Path, client: RedisClient
+) -> None:
+    heard: list[bool] = []
+
+    class Handler(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            if not heard:
+                heard.append(publish(facade, 1))
+            return True
+
+    facade, handler = RedisIntegration(replace(settings, spool=str(tmp_path / "missing" / "spool.db"))), Handler()
+    logging.getLogger("connectbot").addHandler(handler)
+    try:
+        opened = threading.Thread(target=facade.get_cache_stats, daemon=True)
+        opened.start()
+        wait_until(lambda: heard, deadline_seconds=20, what="the handler's own event")
+    finally:
+        logging.getLogger("connectbot").removeHandler(handler)
+    facade.close()
+    assert numbers(client) == [1]
 
 
 def test_a_damaged_parcel_is_told_and_what_comes_after_is_kept(

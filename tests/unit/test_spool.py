@@ -117,10 +117,11 @@ def test_it_is_the_same_file_for_whoever_opens_it(path: Path, spool: Spool) -> N
     spool.append(parcel(1), now=0)
     spool.sync()
     other = Spool(str(path), room=10)
-    assert other.id == spool.id
     assert other.waiting() == (1, 0.0)
+    assert other.id == spool.id
     other.close()
     another = Spool(str(path.parent / "another.db"), room=10)
+    assert another.is_empty()
     assert another.id != spool.id
     another.close()
 
@@ -150,16 +151,17 @@ def test_processes_share_it_from_the_moment_it_is_made(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"no database at all, and longer than sixteen bytes", b""])
-def test_a_file_that_is_no_spool_is_refused_by_name(path: Path, damage: bytes) -> None:
+def test_a_file_that_is_no_spool_is_refused_by_name(path: Path, spool: Spool, damage: bytes) -> None:
     path.write_bytes(damage)
     if not damage:
-        Spool(str(path), room=1).close()  # an empty file is an empty database
+        assert spool.is_empty(), "an empty file is an empty database"
         return
     with pytest.raises(SpoolUnusable, match=r"spool\.db cannot be used: .*CONNECTBOT_SPOOL"):
-        Spool(str(path), room=1)
+        spool.is_empty()
 
 
 def test_a_parcel_of_another_form_is_told(path: Path, spool: Spool) -> None:
+    spool.sync()  # makes it
     with sqlite3.connect(path) as file:
         file.execute("INSERT INTO parcel (spooled_at, body) VALUES (0, x'c1')")
     file.close()
@@ -186,8 +188,8 @@ def test_a_power_cut_takes_back_no_number_that_was_delivered(path: Path, spool: 
     delivered = spool.first(limit=1, most_bytes=1)[0].number
     assert outbox.drain()
     afterwards = Spool(str(left), room=1000)
-    assert afterwards.id == spool.id
     afterwards.append(parcel(2), now=0)
+    assert afterwards.id == spool.id
     assert afterwards.first(limit=10, most_bytes=10_000)[-1].number > delivered
     afterwards.close()
 
