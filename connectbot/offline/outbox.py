@@ -221,7 +221,8 @@ def _absolute(command: Command, now: float) -> Command:
     now_ms = int(now * 1000)
     match command:
         case ("SET", key, value, "PX", milliseconds):
-            return ("SET", key, value, "PXAT", now_ms + milliseconds)
+            # Redis takes no time before 1970, and all else would wait behind it.
+            return ("SET", key, value, "PXAT", max(1, now_ms + milliseconds))
         case ("PEXPIRE", key, milliseconds):
             return ("PEXPIREAT", key, now_ms + milliseconds)
     return command

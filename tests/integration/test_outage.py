@@ -369,6 +369,21 @@ def test_what_is_given_more_time_meanwhile_has_it(
     assert client.zcard("connectbot:temp:due") == 1
 
 
+def test_a_time_long_before_now_does_not_hold_up_what_comes_after(
+    facade: RedisIntegration, embedded_redis: EmbeddedRedis, client: RedisClient
+) -> None:
+    embedded_redis.kill()
+    assert facade.temp_data.store_temp_data("form", {"a": 1}) is True
+    in_milliseconds_by_mistake = time.time() - time.time() * 1000
+    assert facade.temp_data.extend_timeout("form", in_milliseconds_by_mistake) is True
+    assert facade.temp_data.get_temp_data("form") is None
+    assert publish(facade, 1) is True
+    embedded_redis.start()
+    until_sent(facade)
+    assert numbers(client) == [1]
+    assert facade.temp_data.get_temp_data("form") is None
+
+
 def test_a_publishing_that_was_broken_off_and_came_through_is_not_repeated(
     facade: RedisIntegration, embedded_redis: EmbeddedRedis, client: RedisClient
 ) -> None:
