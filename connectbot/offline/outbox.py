@@ -6,6 +6,7 @@ As long as anything waits in the spool, whatever is sent goes behind it.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import uuid
 from collections.abc import Sequence
@@ -26,8 +27,8 @@ BYTES_AT_ONCE: Final = 2 * 1024 * 1024
 SENDERS_REMEMBERED_SECONDS: Final = 86_400
 """After a longer outage, an event whose publishing it had broken off could come twice."""
 
-_WRONG_WORDS: Final = "ERR "
-"""So begin answers against the words of a command; those about a key or a permission have codes of their own."""
+_WRONG_WORDS: Final = re.compile("ERR (?!ACL failure|The user executing the script can't)")
+"""So begin answers against the words of a command; those about a key or a permission, which may be mended, do not."""
 _INTEGERS: Final = range(-(2**63), 2**63)
 
 _logger = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ class Outbox:
                 _, refused = self._delivery.deliver([Spooled(0, parcel)])
         except RedisUnavailable:
             return False
-        if refused.startswith(_WRONG_WORDS):
+        if _WRONG_WORDS.match(refused):
             raise Fault(f"Redis will never do this: {refused}")
         return not refused
 

@@ -483,6 +483,23 @@ def test_what_redis_would_never_take_does_not_hold_up_what_comes_after(
     assert numbers(client) == ([1] if is_there else [0, 1])
 
 
+def test_what_the_sites_user_may_not_do_now_waits_until_it_may(
+    spooled: Settings, embedded_redis: EmbeddedRedis, client: RedisClient
+) -> None:
+    client.execute_command("ACL", "SETUSER", "site", "on", ">word", "~*", "&*", "+@all")
+    address = f"redis://site:word@{HOST}:{embedded_redis.port}/0"
+    facade = RedisIntegration(replace(spooled, redis_url=address))
+    assert publish(facade, 1) is True
+    client.execute_command("ACL", "SETUSER", "site", "-xadd")
+    assert publish(facade, 2) is True
+    wait_until(lambda: facade.health_check()["status"] == "degraded", deadline_seconds=20, what="the hindrance")
+    client.execute_command("ACL", "SETUSER", "site", "+xadd")
+    until_sent(facade)
+    assert numbers(client) == [1, 2]
+    facade.close()
+    client.execute_command("ACL", "DELUSER", "site")
+
+
 def test_text_of_a_class_of_its_own_is_text(facade: RedisIntegration, embedded_redis: EmbeddedRedis) -> None:
     class Safe(str):  # such as Django's SafeString
         __slots__ = ()
