@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from celery import Celery
 
@@ -22,20 +22,26 @@ from connectbot.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 LANES = ("default", "java")
+Met = TypeVar("Met")
 
 
-def wait_until(condition: Callable[[], object], *, deadline_seconds: float, what: str) -> None:
-    """Ask for ``condition`` again and again until it is true; fail, naming ``what``, when time is up."""
+def wait_until(condition: Callable[[], Met], *, deadline_seconds: float, what: str) -> Met:
+    """Ask for ``condition`` again and again until it is true, and answer it; fail, naming ``what``, when time is up."""
     deadline = time.monotonic() + deadline_seconds
-    while not condition():
+    while not (met := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {deadline_seconds:g} s: {what}")
         time.sleep(0.02)
+    return met
 
 
 def active_orders(app: Celery) -> list[str]:
-    """Ids of the orders that the workers' processes have begun with and not returned (``celery inspect active``)."""
-    active: dict[str, list[dict[str, Any]]] = app.control.inspect(timeout=1.0).active() or {}
+    """Ids of the orders that the workers' processes have begun with and not returned (``celery inspect active``).
+
+    A worker that is busy may let a question pass: that no worker answers does not mean that none has an order.
+    """
+    ask = app.control.inspect(timeout=1.0).active
+    active: dict[str, list[dict[str, Any]]] = wait_until(ask, deadline_seconds=30, what="a worker that answers")
     return [task["id"] for tasks in active.values() for task in tasks]
 
 
