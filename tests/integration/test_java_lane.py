@@ -30,7 +30,7 @@ from tasks.batch_run import BatchRun
 from tasks.matching_deadline import known_deadline_of
 from tasks.work import Work
 from tests import markers
-from tests.integration.test_java_client import SWITCHES
+from tests.integration.test_java_client import SWITCHES, patience
 from tests.support import ROOT, Worker, wait_until
 
 IMPATIENT: dict[str, Any] = {
@@ -156,7 +156,10 @@ def test_each_answer_of_both_stand_ins_has_its_event(
 ) -> None:
     switch(stand_in, switches)
     settings = Settings(
-        redis_url=redis_url, java_service_url=stand_in, java_service_timeout_seconds=0.5, java_service_token="t0ken"
+        redis_url=redis_url,
+        java_service_url=stand_in,
+        java_service_timeout_seconds=patience(reason),
+        java_service_token="t0ken",
     )
     ours = Clients.open(settings)
     ours.stream.ensure_lanes(["java"])
