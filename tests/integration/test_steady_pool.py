@@ -60,7 +60,8 @@ def test_a_process_that_has_ended_by_itself_is_replaced_at_once(
 ) -> None:
     """Celery often sees it 5 s later: then this would take several times as long."""
     arguments = [f"--concurrency={processes}", "--max-tasks-per-child=1"]
-    with Worker(settings, tmp_path, lanes=["default"], arguments=arguments):
+    with Worker(settings, tmp_path, lanes=["default"], arguments=arguments) as worker:
+        worker.wait_ready()
         deadline = time.monotonic() + 30
         for number in range(1, 41):
             publish_users(ours, number)
