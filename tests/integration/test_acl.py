@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
@@ -229,7 +230,7 @@ def test_site_and_worker_work_together_with_a_role_each(
 
 
 OPERATORS_COMMANDS = [
-    ("celery", "-A", "worker", "inspect", "ping"),
+    ("celery", "-A", "worker", "inspect", "ping", "--timeout=20", f"--destination=worker@{gethostname()}"),
     ("worker.cli", "check", "--json"),
     ("worker.cli", "stats", "--json"),
     ("worker.cli", "dead", "list", "--json"),
