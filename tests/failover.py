@@ -19,7 +19,7 @@ from connectbot.clients import Clients
 from connectbot.errors import RedisUnavailable
 from connectbot.events import new_event
 from connectbot.settings import Settings
-from tests.support import ROOT, environment
+from tests.support import ROOT, environment, wait_until
 
 PAUSE_SECONDS = 0.003
 END_SECONDS = 20.0
@@ -77,6 +77,10 @@ class Beat:
         """Whether it runs."""
         return self._process.poll() is None
 
+    def wait_ready(self, *, deadline_seconds: float = 60) -> None:
+        """Wait until it has the lock: from then on it ticks."""
+        wait_until(lambda: self.said("beat: Acquired lock"), deadline_seconds=deadline_seconds, what="beat's lock")
+
     def said(self, words: str) -> bool:
         """Whether its log has them. Fails when it has ended."""
         assert self.is_alive(), self.log.read_text()
@@ -107,8 +111,9 @@ class Beat:
 
 @contextmanager
 def running_beat(settings: Settings, directory: Path) -> Iterator[Beat]:
-    """A beat, for the time of a block; its log is ``beat.log``."""
+    """A beat that ticks, for the time of a block; its log is ``beat.log``."""
     with Beat(settings, directory / "beat.log") as beat:
+        beat.wait_ready()
         yield beat
 
 

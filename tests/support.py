@@ -100,7 +100,7 @@ class Worker:
                 start_new_session=True,
             )
 
-    def wait_ready(self, *, deadline_seconds: float = 30) -> None:
+    def wait_ready(self, *, deadline_seconds: float = 60) -> None:
         """Wait until it holds a lease in each of its lanes: from then on it takes events."""
         wait_until(self._is_ready, deadline_seconds=deadline_seconds, what=f"a worker for {sorted(self._lanes)}")
 

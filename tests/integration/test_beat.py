@@ -26,9 +26,9 @@ def two_beats(settings: Settings, tmp_path: Path) -> Iterator[tuple[Beat, Beat]]
     active = Beat(settings, tmp_path / "active.log")
     beats = [active]
     try:
-        wait_until(lambda: active.said("beat: Acquired lock"), deadline_seconds=30, what="the first beat's lock")
+        active.wait_ready()
         beats.append(Beat(settings, tmp_path / "standby.log"))
-        wait_until(lambda: beats[1].said("beat: Starting"), deadline_seconds=30, what="the second beat")
+        wait_until(lambda: beats[1].said("beat: Starting"), deadline_seconds=60, what="the second beat")
         yield beats[0], beats[1]
     finally:
         for beat in beats:
@@ -91,7 +91,7 @@ def test_a_beat_that_still_waits_for_redis_ends_when_it_is_told_to(settings: Set
     refused = replace(settings, redis_url=settings.redis_url.replace("//", "//nobody:wrong@"))
     with Beat(away, tmp_path / "away.log") as first, Beat(refused, tmp_path / "refused.log") as second:
         for beat, how in ((first, signal.SIGTERM), (second, signal.SIGINT)):
-            wait_until(lambda beat=beat: beat.said("beat waits for Redis"), deadline_seconds=30, what="it waiting")
+            wait_until(lambda beat=beat: beat.said("beat waits for Redis"), deadline_seconds=60, what="it waiting")
             assert beat.end(how) == 0
             assert "Traceback" not in beat.log.read_text()
 

@@ -114,7 +114,8 @@ def test_what_another_process_has_finished_does_not_keep_the_others_waiting(
     """A process that is killed for taking too long may still commit something while the next one is at it."""
     for id_ in range(3):
         ours.publisher.publish_global_event("user.created", user(id_, **({"poison": "finished"} if id_ == 0 else {})))
-    with Worker(settings, tmp_path, lanes=["default"], app="tests.poisoned_app"):
+    with Worker(settings, tmp_path, lanes=["default"], app="tests.poisoned_app") as worker:
+        worker.wait_ready()
         wait_until(
             lambda: set(ours.redis.hkeys(settings.keys.users)) == {b"1", b"2"}, deadline_seconds=20, what="the others"
         )

@@ -33,6 +33,7 @@ def test_a_result_half_read_when_the_broker_is_lost_ends_well(
     fault: str, ours: Clients, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with faulty_worker(settings, tmp_path, monkeypatch) as worker:
+        worker.wait_ready()
         lose_the_broker_half_read(fault, settings, tmp_path)
         publish_users(ours, 100)
         wait_until(lambda: known(ours) == 100, deadline_seconds=20, what="the work of the only process of the pool")
@@ -44,6 +45,7 @@ def test_a_worker_asked_to_stop_ends_though_a_result_was_half_read_and_the_broke
     settings: Settings, embedded_redis: EmbeddedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with faulty_worker(settings, tmp_path, monkeypatch) as worker:
+        worker.wait_ready()
         lose_the_broker_half_read("outage", settings, tmp_path)
         embedded_redis.kill()
         try:
