@@ -143,8 +143,12 @@ def test_it_hears_what_pythons_json_lets_v21_write(
     odd = [{"x": float("inf")}, {"x": "\ud83d"}, {"x": 2**70}]
     for data in odd:
         client.publish(settings.keys.global_channel, json.dumps({"type": "a", "data": data}))
-    wait_until(lambda: subscriber.listen_for_messages(0.05), deadline_seconds=5, what="an event")
-    subscriber.listen_for_messages(0.1)
+
+    def all_heard() -> bool:
+        subscriber.listen_for_messages(0.05)
+        return len(heard) == len(odd)
+
+    wait_until(all_heard, deadline_seconds=5, what="all of them")
     assert heard == [("global", data) for data in odd]
 
 
