@@ -190,8 +190,9 @@ def test_a_namespace_of_what_is_no_id_holds_up_nobody(ours: Clients) -> None:
 
 
 def test_what_v21_gave_more_time_is_put_off(ours: Clients) -> None:
-    ours.temp_data.store("user_7", "k", {"a": 1}, now=time.time() - 100, ttl_seconds=100.01)
+    ours.temp_data.store("user_7", "k", {"a": 1}, now=time.time() - 100, ttl_seconds=99)
     ours.redis.set(":1:temp:user_7:k", "stored anew by v21", px=60_000)
+    assert [item.key for item in ours.temp_data.due(now=time.time(), limit=9)] == ["k"]
     assert expire(ours) == 0
     assert ours.temp_data.due(now=time.time(), limit=9) == []
     assert [item.key for item in ours.temp_data.due(now=time.time() + 61, limit=9)] == ["k"]
