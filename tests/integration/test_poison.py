@@ -38,7 +38,7 @@ def user(id_: int, **more: str) -> dict[str, object]:
 
 
 def test_poison_dies_alone(ours: Clients, settings: Settings, tmp_path: Path) -> None:
-    settings = replace(settings, batch_time_limit_seconds=2, max_attempts=2)
+    settings = replace(settings, batch_time_limit_seconds=5, max_attempts=2)
     poisons = dict(enumerate(REASONS, start=NEIGHBOURS))
     for id_ in range(NEIGHBOURS):
         ours.publisher.publish_global_event("user.created", user(id_))
