@@ -131,9 +131,7 @@ class EventStream:
         left = {entry.id: entry for entry in self.fetch(batch)}
         if len(left) < batch.count:
             self.commit(batch.lane, batch.consumer, self.deleted_since(batch, found=left), Effects())
-        keys = [self._keys.events, self._keys.fences(batch.lane)]
-        with translated_errors():
-            rows = self._scripts["redeliver"](keys=keys, args=[batch.lane, batch.consumer, 1 + DEATH, *left])
+        rows = self._redeliver(batch, left, to=batch.consumer, counts=1 + DEATH)
         return [Entry.read(id_, left[id_.decode()].fields, counted) for id_, counted in rows]
 
     # --- finishing ------------------------------------------------------------------------------------
@@ -163,11 +161,8 @@ class EventStream:
 
         Raises `FenceLost` when others have taken it over.
         """
-        effects, entries = Effects(), [entry.id for entry in self.fetch(batch)]
-        if entries:
-            leaver = f"{batch.consumer}.left"  # nobody's lease bears that name
-            effects.add(("XCLAIM", self._keys.events, batch.lane, leaver, 0, *entries, "JUSTID"))
-            self._apply(batch.lane, batch.consumer, entries[0], effects)
+        # Nobody's lease bears that name. Nor was it a delivery: after some, each entry would be handed out alone.
+        self._redeliver(batch, [entry.id for entry in self.fetch(batch)], to=f"{batch.consumer}.left", counts=-1)
 
     def apply(self, effects: Effects) -> None:
         """Apply effects that no entry asked for, in one atomic step."""
@@ -212,6 +207,12 @@ class EventStream:
     def _scripts(self) -> dict[str, Any]:
         names = ("leave", "take_over", "redeliver", "release_delayed", "trim")
         return {name: self._redis.register_script(text_of(name)) for name in names}
+
+    def _redeliver(self, batch: Batch, ids: Iterable[str], *, to: str, counts: int) -> list[tuple[bytes, int]]:
+        keys, args = [self._keys.events, self._keys.fences(batch.lane)], [batch.lane, batch.consumer, to, counts, *ids]
+        with translated_errors():
+            rows: list[tuple[bytes, int]] = self._scripts["redeliver"](keys=keys, args=args)
+        return rows
 
     def _create_group(self, lane: str) -> None:
         try:

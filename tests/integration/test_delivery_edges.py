@@ -89,6 +89,18 @@ def test_what_is_deleted_while_a_process_dies_over_it_is_not_pending_for_ever(na
     assert ours.stream.pending(LANE, CONSUMER, limit=9) == [ids[0], ids[2]]
 
 
+def test_what_was_handed_back_unbegun_however_often_is_no_suspect(ours: Clients) -> None:
+    ids = [put(ours, event()) for _ in range(3)]
+    batch = read(ours)
+    for consumer in ("first", "second", "third"):
+        ours.stream.hand_back(batch)
+        assert ours.stream.pending(LANE, batch.consumer, limit=9) == []
+        ours.stream.register(LANE, consumer, lease_seconds=60)
+        entries = ours.stream.take_over(LANE, consumer, limit=9).entries
+        assert [(entry.id, entry.deliveries, entry.deaths) for entry in entries] == [(id_, 1, 0) for id_ in ids]
+        batch = Batch(LANE, consumer, batch.types, ids[0], ids[-1], len(ids), tuple(ids))
+
+
 def test_what_is_finished_and_trimmed_does_not_keep_the_rest_from_being_handed_out_again(ours: Clients) -> None:
     ids = [put(ours, event()) for _ in range(3)]
     batch = read(ours)
