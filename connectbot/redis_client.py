@@ -153,6 +153,13 @@ def translated_errors() -> AbstractContextManager[None]:
     return _TRANSLATION
 
 
+def time_of(client: RedisClient) -> float:
+    """Epoch seconds by Redis' own clock (TIME). Raises `RedisUnavailable`."""
+    with translated_errors():
+        seconds, microseconds = client.time()
+    return float(seconds + microseconds / 1e6)
+
+
 def try_to_write(client: RedisClient, key: str) -> None:
     """Write what nobody needs: a Redis that answers may still refuse every write. Raises `RedisUnavailable`."""
     with translated_errors():

@@ -19,7 +19,7 @@ from connectbot.entries import DEATH, Batch, Entry, TakenOver, entries_of, field
 from connectbot.errors import FenceLost, Never
 from connectbot.keys import Keys
 from connectbot.quick_script import Call, QuickScript
-from connectbot.redis_client import Command, RedisClient, one_connection, translated_errors
+from connectbot.redis_client import Command, RedisClient, one_connection, time_of, translated_errors
 from connectbot.scripts import text_of
 
 _MANY = 10_000  # more than lie between the first and the last entry of a batch: these come of one read
@@ -181,9 +181,7 @@ class EventStream:
 
     def now(self) -> float:
         """Epoch seconds by Redis' own clock (TIME): when a delay ends must not depend on whose clock goes wrong."""
-        with translated_errors():
-            seconds, microseconds = self._redis.time()
-        return float(seconds + microseconds / 1e6)
+        return time_of(self._redis)
 
     def release_delayed(self, lane: str, *, limit: int, ahead_seconds: float = 0.0) -> int:
         """Return entries to the stream whose delay is over, or will be ``ahead_seconds`` from now. Answers how many."""

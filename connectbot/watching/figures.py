@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from connectbot.cache_keys import menu_key
 from connectbot.keys import Keys
-from connectbot.redis_client import RedisClient, translated_errors
+from connectbot.redis_client import RedisClient, time_of, translated_errors
 from connectbot.settings import Settings
 from connectbot.watching.ages import Ages
 
@@ -114,8 +114,7 @@ class _Reading:
 
     def read(self) -> Figures:
         with translated_errors():
-            seconds, microseconds = self._redis.time()
-            now = seconds + microseconds / 1e6
+            now = time_of(self._redis)
             groups = self._groups()
             return Figures(
                 now=now, lanes=[self._lane(lane, groups.get(lane), now) for lane in self._lanes], **self._whole(now)

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from connectbot.keys import Keys
-from connectbot.redis_client import RedisClient, translated_errors
+from connectbot.redis_client import RedisClient, time_of, translated_errors
 
 NOTE_SECONDS: Final = 2.0
 """How often a process says that it is there."""
@@ -66,7 +66,7 @@ class Processes:
         Those not heard of for ten minutes are forgotten.
         """
         with translated_errors(), self._redis.pipeline(transaction=False) as pipe:
-            now = self._now()
+            now = time_of(self._redis)
             pipe.zadd(self._key, {msgspec.json.encode(process): now})
             pipe.zremrangebyscore(self._key, "-inf", now - REMEMBERED_SECONDS)
             if still:
@@ -83,7 +83,7 @@ class Processes:
     def seen(self) -> Sequence[Seen]:
         """Those heard of in the last ten minutes, the latest first."""
         with translated_errors():
-            now = self._now()
+            now = time_of(self._redis)
             rows = self._redis.zrevrangebyscore(self._key, "+inf", now - REMEMBERED_SECONDS, withscores=True)
             found = [(msgspec.json.decode(member, type=Process), at) for member, at in rows]
             stills = self._redis.mget([self._keys.standing_still(process.id) for process, _ in found]) if found else []
@@ -96,7 +96,3 @@ class Processes:
             )
             for (process, at), still in zip(found, stills, strict=True)
         ]
-
-    def _now(self) -> float:
-        seconds, microseconds = self._redis.time()
-        return float(seconds + microseconds / 1e6)
