@@ -14,8 +14,8 @@ from typing import Any, Final, TypeAlias
 
 from connectbot.cache import BLANK, Ending
 from connectbot.keys import Keys
+from connectbot.quick_script import QuickScript
 from connectbot.redis_client import RedisClient, translated_errors
-from connectbot.scripts import text_of
 
 USERS_A_PAGE: Final = 1000
 """A page is written in one step, some milliseconds in which Redis serves nobody else."""
@@ -110,8 +110,8 @@ class MenuWarmer:
         return [self._keys.users, self._keys.warm_menus, self._keys.cleared_menus]
 
     @cached_property
-    def _script(self) -> Any:
-        return self._redis.register_script(text_of("stencil", "warm"))
+    def _script(self) -> QuickScript:
+        return QuickScript(self._redis, "stencil", "set_values", "warm")
 
 
 def menu_start(now: float) -> str:

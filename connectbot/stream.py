@@ -199,7 +199,7 @@ class EventStream:
 
     @cached_property
     def _commit_script(self) -> QuickScript:
-        return QuickScript(self._redis, "stencil", "commit")
+        return QuickScript(self._redis, "stencil", "set_values", "commit")
 
     @cached_property
     def _scripts(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@
 --                 or "each" | "each, if known", number of first words, those, number of words, their descriptions
 --                 or "list", number of first words, those
 --                 or "value", text before the id in the key, text after it, lifetime in ms, number of stencils, each:
---                 length of the id, six words (stencil.lua, which stands before this script)
+--                 length of the id, six words (stencil.lua; it and set_values.lua stand before this script)
 --       a sight:  "sight", user, version, the role that the user has unless another is told
 -- Returns 1 when applied; 0 when refused, because the fence is gone or the entry is not this consumer's any more.
 --
@@ -137,10 +137,12 @@ columns["value"] = function(at, ids)
   local before, after, lifetime = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local fills, past = {}, at + 4 + 7 * tonumber(ARGV[at + 3])
   for from = at + 4, past - 1, 7 do fills[tonumber(ARGV[from])] = filling(from + 1) end
+  local set = setter(lifetime, before .. ids[1] .. after)
   for row = 1, #ids do
     local id = ids[row]
-    call("SET", before .. id .. after, fills[#id](id), "PX", lifetime)
+    set(before .. id .. after, fills[#id](id))
   end
+  set()
   return past
 end
 

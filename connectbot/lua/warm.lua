@@ -6,7 +6,7 @@
 --       6 in how many ms menus run out   7 what their keys begin with   8 number of menus of a user
 --       then what their keys end with
 --       then any number of stencils:  role, length of the user's id,
---            for each menu: its stencil, six words (stencil.lua, which stands before this script)
+--            for each menu: its stencil, six words (stencil.lua; it and set_values.lua stand before this script)
 -- Returns {1 when it began at the beginning, where to go on ("" = nowhere), users done with, known users,
 --          {role and length of each stencil that is missing}}. When one is missing, nothing was done: repeat the call
 --          with it.
@@ -82,7 +82,7 @@ local function users_before(time)
 end
 
 local function role_in(record)
-  if sub(record, 36, 36) == " " then return sub(record, 37) end -- as long as nearly every version is, and quicker
+  if string.byte(record, 36) == 32 then return sub(record, 37) end -- as long as nearly every version is, and quicker
   return string.match(record, " (.*)")
 end
 
@@ -100,14 +100,15 @@ for at = 1, #rows, 2 do
 end
 if #missing > 0 then return {from_beginning, place, 0, call("HLEN", KEYS[1]), missing} end
 
-local written = {}
+local written, set = {}, setter(ARGV[5], ARGV[7])
 for at = 1, #rows, 2 do
   local id, made = rows[at], made_for[at]
   if made then
-    for menu = 1, menus do call("SET", ARGV[7] .. id .. endings[menu], made[menu](id), "PX", ARGV[5]) end
+    for menu = 1, menus do set(ARGV[7] .. id .. endings[menu], made[menu](id)) end
     written[#written + 1] = id
   end
 end
+set()
 if texts and #texts > 0 then call("ZREM", KEYS[2], unpack(texts)) end
 if #written > 0 then call("ZADD", KEYS[2], ARGV[4], table.concat(written, " ")) end
 return {from_beginning, place, ARGV[1] == "after" and #rows / 2 or #written, call("HLEN", KEYS[1]), missing}
