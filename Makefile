@@ -1,5 +1,4 @@
-# One word a chore. Everything is installed into .venv; nothing outside this folder is needed but Python, make and, from
-# Python 3.13 on, a redis-server.
+# One word a chore. Everything is installed into .venv; nothing outside this folder is needed but Python and make.
 
 PYTHON ?= python3
 BIN := .venv/bin

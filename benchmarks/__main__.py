@@ -16,6 +16,7 @@ from rich.console import Console
 from benchmarks import expiring, handling, java_lane, latency, peers, publishing, warming
 from benchmarks.figures import Report, machine
 from benchmarks.systems import SYSTEMS
+from connectbot.redis_server import find_server
 
 Bench = Callable[..., Report]
 
@@ -45,8 +46,9 @@ def main(
 ) -> None:
     """Measure the worker beside its peers. Exit 0 whatever the figures say: they depend on the machine."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    on, began = machine(), time.monotonic()
-    console.print(f"{on['cores']} cores of {on['processor']}, {on['memory_mib']:,} MiB, load {on['load_before']:.2f}")
+    on, began = machine() | {"server": _server()}, time.monotonic()
+    size = f"{on['cores']} cores of {on['processor']}, {on['memory_mib']:,} MiB"
+    console.print(f"{size}, load {on['load_before']:.2f}, {on['server']}")
     reports = []
     for name in only or BENCHES:
         more: dict[str, Any] = {"only": systems} if name == "handling" else {}
@@ -59,6 +61,13 @@ def main(
     console.print(f"{found['seconds']:g} s; all figures are in {file}")
     if plots:
         subprocess.run([peers.python(peers.PLOTS), "-m", "benchmarks.plots", str(file), str(plots)], check=True)
+
+
+def _server() -> str:
+    """Which Redis the embedded one is, as in ``Valkey 9.1.2, malloc=jemalloc-5.3.0``."""
+    said = subprocess.run([find_server(), "--version"], capture_output=True, text=True, check=True).stdout.split()
+    facts = dict(word.split("=", 1) for word in said if "=" in word)
+    return f"{said[0]} {facts['v']}, malloc={facts['malloc']}"
 
 
 if __name__ == "__main__":

@@ -108,6 +108,10 @@ class Keys:
         """String: there while nobody has asked for another walk since the present one began. Goes with it."""
         return f"{self.namespace}:menus:warm:walk:satisfied"
 
+    def menu_walk_page(self, walk: str) -> str:
+        """String: where a walk's next page begins, or that there is none. Lives for a minute after each page."""
+        return f"{self.namespace}:menus:warm:walk:page:{walk}"
+
     @property
     def warm_menus(self) -> str:
         """Sorted set: users whose menus were written together, as a text of ids → when they run out, in epoch seconds.

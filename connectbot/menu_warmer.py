@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeAlias
+from uuid import uuid4
 
 from connectbot.cache import BLANK, Ending
 from connectbot.keys import Keys
-from connectbot.quick_script import QuickScript
+from connectbot.quick_script import Call, QuickScript
 from connectbot.redis_client import RedisClient, translated_errors
 
 USERS_A_PAGE: Final = 1000
@@ -65,38 +66,59 @@ class MenuWarmer:
         self._ending_of = ending_of
         self._seen: set[tuple[str, int]] = set()
 
-    def everybody(self, *, place: str = "", done: int = 0) -> Iterator[Progress]:
+    def everybody(
+        self, *, place: str = "", done: int = 0, go_on: Callable[[], bool] = lambda: True
+    ) -> Iterator[Progress]:
         """Warm the menus of every known user; tells after each page how far it is.
 
         ``place`` and ``done`` are what an earlier walk told last, to go on there. Where Redis was restarted meanwhile,
         the walk begins anew by itself. Who is added during the walk gets menus from the event that tells it.
+
+        ``go_on`` is asked after a page whether to begin another; one more is under way then, and is told, too. Who
+        stops listening instead leaves that one undone or done.
         """
-        while True:
-            begun_anew, place, looked_at, total = self._page("after", place)
+        for begun_anew, at, looked_at, total in self._pages("after", place, "next", go_on=go_on):
             done = looked_at if begun_anew else done + looked_at
-            yield Progress(place, done, total)
-            if not place:
-                return
+            yield Progress(at, done, total)
 
     def expiring(self, *, before: float) -> Iterator[int]:
         """Warm the menus that run out ``before`` (epoch seconds); tells after each page for how many users it was."""
-        more = "more"
-        while more:
-            _, more, written, _ = self._page("before", repr(before), ahead_seconds=before - time.time())
+        where = repr(before)
+        for _, _, written, _ in self._pages("before", where, where, ahead_seconds=before - time.time()):
             yield written
 
-    def _page(self, which: str, where: str, *, ahead_seconds: float = 0.0) -> tuple[bool, str, int, int]:
+    def _pages(
+        self,
+        which: str,
+        first: str,
+        next_: str,
+        *,
+        ahead_seconds: float = 0.0,
+        go_on: Callable[[], bool] = lambda: True,
+    ) -> Iterator[tuple[bool, str, int, int]]:
+        """What the script answers, page by page, when it is told where the first page and the next ones begin."""
+        walk, told, is_over = uuid4().hex, False, False
+
+        def calls() -> Iterator[Call]:
+            yield self._call(which, first, walk, int(ahead_seconds * 1000))
+            while not is_over and (not told or go_on()):
+                yield self._call(which, next_, walk, int(ahead_seconds * 1000))
+
+        with translated_errors():
+            for begun_anew, place, done, total, missing in self._script.ahead(calls()):
+                self._seen.update(zip((role.decode() for role in missing[::2]), missing[1::2], strict=True))
+                if missing or is_over:
+                    continue
+                told, is_over = True, not place
+                if len(self._seen) > MOST_STENCILS:
+                    self._seen = set()
+                yield bool(begun_anew), place.decode(), done, total
+
+    def _call(self, which: str, place: str, walk: str, ahead_ms: int) -> Call:
         now = time.time()
-        written = [USERS_A_PAGE, repr(now + self._ttl_seconds), self._ttl_seconds * 1000, int(ahead_seconds * 1000)]
-        missing = [b""]
-        while missing:
-            words = [which, where, *written, self._prefix, len(self._endings), *self._endings, *self._stencils(now)]
-            with translated_errors():
-                begun_anew, place, done, total, missing = self._script(keys=self._script_keys, args=words)
-            self._seen.update(zip((role.decode() for role in missing[::2]), missing[1::2], strict=True))
-        if len(self._seen) > MOST_STENCILS:
-            self._seen = set()
-        return bool(begun_anew), place.decode(), done, total
+        written = [USERS_A_PAGE, repr(now + self._ttl_seconds), self._ttl_seconds * 1000, ahead_ms]
+        menus = [self._prefix, len(self._endings), *self._endings, *self._stencils(now)]
+        return [*self._script_keys, self._keys.menu_walk_page(walk)], [which, place, *written, *menus]
 
     def _stencils(self, now: float) -> Iterator[Any]:
         start = menu_start(now)

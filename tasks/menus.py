@@ -181,10 +181,8 @@ def _walk(ours: Clients, place: str, *, cause: str) -> Effects:
 
 def _walk_on(ours: Clients, place: str) -> str:
     until = time.monotonic() + STEP_SECONDS
-    for progress in ours.menus.warmer.everybody(place=place):
+    for progress in ours.menus.warmer.everybody(place=place, go_on=lambda: time.monotonic() < until):
         place = progress.place
-        if time.monotonic() > until:
-            break
     return place
 
 

@@ -1,7 +1,10 @@
 -- Writes the warm menus of some users anew: the next ones in the hash of users, or those whose menus run out.
 --
 -- KEYS  1 users (hash)   2 whose menus run out when (sorted set)   3 whose menus were removed on purpose when (hash)
--- ARGV  1 "after" | "before"   2 where to go on ("" = at the beginning) | until when menus run out, in epoch seconds
+--       4 where this walk goes on (string)
+-- ARGV  1 "after" | "before"
+--       2 where to go on ("" = at the beginning, "next" = where the call before has left off)
+--         | until when menus run out, in epoch seconds
 --       3 about how many users   4 when the new menus run out, in epoch seconds   5 how long they live, in ms
 --       6 in how many ms menus run out   7 what their keys begin with   8 number of menus of a user
 --       then what their keys end with
@@ -10,6 +13,9 @@
 -- Returns {1 when it began at the beginning, where to go on ("" = nowhere), users done with, known users,
 --          {role and length of each stencil that is missing}}. When one is missing, nothing was done: repeat the call
 --          with it.
+--
+-- "next" lets a call be sent before the one before is answered. After the last page there is nothing to be done. When
+-- nobody knows any more where the call before has left off, the walk begins anew.
 --
 -- All that menus differ in is read and written in one step: nothing newer can be overwritten. A place in the hash means
 -- something to the server that named it only; another one begins anew.
@@ -29,6 +35,7 @@ for at = 9 + menus, #ARGV, 2 + 6 * menus do
 end
 
 local function users_after(place)
+  if place == "end" then return {}, "", 0 end
   local server = string.match(call("INFO", "server"), "run_id:(%w+)")
   local named, cursor = string.match(place, "^(%w+):(%d+)$")
   if named ~= server then cursor = "0" end
@@ -86,7 +93,14 @@ local function role_in(record)
   return string.match(record, " (.*)")
 end
 
-local rows, place, from_beginning, texts = (ARGV[1] == "after" and users_after or users_before)(ARGV[2])
+local is_walk, from = ARGV[1] == "after", ARGV[2]
+if from == "next" then from = call("GET", KEYS[4]) or "" end
+
+local function go_on(at)
+  if is_walk then call("SET", KEYS[4], at, "PX", 60000) end
+end
+
+local rows, place, from_beginning, texts = (is_walk and users_after or users_before)(from)
 local made_for, missing, named = {}, {}, {}
 for at = 1, #rows, 2 do
   local id, role = rows[at], role_in(rows[at + 1])
@@ -98,7 +112,10 @@ for at = 1, #rows, 2 do
     missing[#missing + 1] = #id
   end
 end
-if #missing > 0 then return {from_beginning, place, 0, call("HLEN", KEYS[1]), missing} end
+if #missing > 0 then
+  go_on(from)
+  return {from_beginning, place, 0, call("HLEN", KEYS[1]), missing}
+end
 
 local written, set = {}, setter(ARGV[5], ARGV[7])
 for at = 1, #rows, 2 do
@@ -111,4 +128,5 @@ end
 set()
 if texts and #texts > 0 then call("ZREM", KEYS[2], unpack(texts)) end
 if #written > 0 then call("ZADD", KEYS[2], ARGV[4], table.concat(written, " ")) end
-return {from_beginning, place, ARGV[1] == "after" and #rows / 2 or #written, call("HLEN", KEYS[1]), missing}
+go_on(place == "" and "end" or place)
+return {from_beginning, place, is_walk and #rows / 2 or #written, call("HLEN", KEYS[1]), missing}

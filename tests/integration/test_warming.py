@@ -15,6 +15,7 @@ from connectbot.entries import Batch
 from connectbot.events import new_event
 from connectbot.menu_warmer import MOST_STENCILS, Progress
 from connectbot.menus import BUILDERS, Menus
+from connectbot.redis_client import RedisClient
 from connectbot.users import NO_VERSION, KnownUser
 from tasks import menus as tasks
 from tasks.batch_run import BatchRun
@@ -210,13 +211,41 @@ def test_users_who_are_gone_leave_the_index(ours: Clients) -> None:
 def test_a_walk_goes_on_where_another_one_stopped(ours: Clients, small_pages: None) -> None:
     users = range(MANY)
     know(ours, [(user_id, "employee") for user_id in users])
-    stopped = next(ours.menus.warmer.everybody())
+    *_, stopped = ours.menus.warmer.everybody(go_on=lambda: False)
     assert 0 < stopped.done < MANY == stopped.total
     first = {user_id for user_id in users if ours.menus.get(user_id, "main")}
     clear(ours, users)
     *_, last = ours.menus.warmer.everybody(place=stopped.place, done=stopped.done)
     assert last == Progress("", MANY, MANY)
     assert {user_id for user_id in users if ours.menus.get(user_id, "main")} == set(users) - first
+
+
+def test_a_walk_whose_place_is_lost_begins_anew(ours: Clients, small_pages: None) -> None:
+    users = range(MANY)
+    know(ours, [(user_id, "employee") for user_id in users])
+    walk = ours.menus.warmer.everybody()
+    assert 0 < next(walk).done < MANY
+    clear(ours, users)
+    ours.redis.delete(*ours.redis.keys(ours.settings.keys.menu_walk_page("*")))
+    *_, last = walk
+    assert last == Progress("", MANY, MANY)
+    assert all(cached(ours, users))
+
+
+def test_who_stops_listening_to_a_walk_gets_the_next_answers(ours: Clients, small_pages: None) -> None:
+    know(ours, [(user_id, "employee") for user_id in range(MANY)])
+    for _ in range(3):
+        walk = ours.menus.warmer.everybody()
+        next(walk)
+        walk.close()
+    assert warm_all(ours) == Progress("", MANY, MANY)
+
+
+def test_a_server_that_has_forgotten_its_scripts_is_told_them(ours: Clients, client: RedisClient) -> None:
+    know(ours, [(7, "employee")])
+    warm_all(ours)
+    client.script_flush()
+    assert warm_all(ours).done == 1
 
 
 def test_a_place_in_another_server_is_worth_nothing(ours: Clients, small_pages: None) -> None:

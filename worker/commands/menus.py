@@ -110,12 +110,12 @@ class _Walk:
         self._ours = ours
         self._key = ours.settings.keys.warming_place
 
-    def pages(self) -> Iterator[menu_warmer.Progress]:
-        """Warm page by page, from where an earlier walk was left."""
+    def pages(self, *, go_on: Callable[[], bool]) -> Iterator[menu_warmer.Progress]:
+        """Warm page by page, from where an earlier walk was left, and as long as ``go_on`` says."""
         with translated_errors():
             kept = self._ours.redis.hgetall(self._key)
         place, done = kept.get(b"place", b"").decode(), int(kept.get(b"done", 0))
-        for seen in self._ours.menus.warmer.everybody(place=place, done=done):
+        for seen in self._ours.menus.warmer.everybody(place=place, done=done, go_on=go_on):
             self._keep(seen)
             yield seen
 
@@ -144,13 +144,11 @@ def _watch(walk: _Walk, *, quiet: bool, interrupted: Callable[[], bool]) -> menu
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("", total=None, rate="-")
         begun, done_before = time.monotonic(), None
-        for seen in walk.pages():
+        for seen in walk.pages(go_on=lambda: not interrupted()):
             if done_before is None or seen.done < done_before:  # the users of an earlier run say nothing of this one
                 begun, done_before = time.monotonic(), seen.done
             rate = (seen.done - done_before) / max(time.monotonic() - begun, 1e-3)
             bar.update(task, completed=seen.done, total=max(seen.done, seen.total), rate=f"{rate:,.0f}")
-            if interrupted():
-                break
     return seen
 
 
