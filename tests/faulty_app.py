@@ -35,7 +35,9 @@ _has_room = LaneConsumer._has_room
 
 
 def _asked(fault: str) -> bool:
-    return _fault.exists() and fault in _fault.read_text().splitlines()
+    with suppress(FileNotFoundError):  # it may go at any moment, between a look at whether it exists and a reading, too
+        return fault in _fault.read_text().splitlines()
+    return False
 
 
 def _faulty(consumer: LaneConsumer) -> bool:
