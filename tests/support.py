@@ -40,8 +40,10 @@ def active_orders(app: Celery) -> list[str]:
 
     A worker that is busy may let a question pass: that no worker answers does not mean that none has an order.
     """
-    ask = app.control.inspect(timeout=1.0).active
-    active: dict[str, list[dict[str, Any]]] = wait_until(ask, deadline_seconds=30, what="a worker that answers")
+    # Celery would keep the connection for all apps of this process, and some test may have killed the server behind it.
+    with app.connection_for_write() as connection:
+        ask = app.control.inspect(timeout=1.0, connection=connection).active
+        active: dict[str, list[dict[str, Any]]] = wait_until(ask, deadline_seconds=30, what="a worker that answers")
     return [task["id"] for tasks in active.values() for task in tasks]
 
 

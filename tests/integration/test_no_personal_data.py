@@ -142,9 +142,9 @@ def enqueue_directly(settings: Settings) -> None:
 
 
 def go_through_bad_times(client: RedisClient, worker: Worker) -> None:
-    """Redis is full for a second, and a process of the pool dies."""
+    """Redis is full until it has refused something, and a process of the pool dies."""
     client.config_set("maxmemory", 1)
-    time.sleep(1)
+    wait_until(lambda: "errorstat_OOM" in client.info("errorstats"), deadline_seconds=20, what="a refusal")
     client.config_set("maxmemory", 0)
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(worker.pid)], capture_output=True, text=True, check=True)
     os.kill(int(found.stdout.split()[0]), signal.SIGKILL)

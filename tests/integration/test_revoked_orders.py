@@ -18,10 +18,11 @@ def test_its_events_are_handed_out_again(ours: Clients, settings: Settings, tmp_
     with (
         Worker(settings, tmp_path, lanes=["default"], app="tests.poisoned_app"),
         Celery(broker=settings.broker_url, set_as_current=False) as app,
+        app.connection_for_write() as connection,
     ):
         wait_until(lambda: ours.redis.llen("test:held") == 1, deadline_seconds=30, what="the order to be worked on")
         orders = wait_until(lambda: active_orders(app), deadline_seconds=30, what="the order")
-        app.control.revoke(orders, terminate=True, signal="SIGKILL")
+        app.control.revoke(orders, terminate=True, signal="SIGKILL", connection=connection)
         wait_until(lambda: ours.redis.llen("test:held") == 2, deadline_seconds=30, what="another order for the event")
         ours.redis.set("test:released", 1)
         wait_until(lambda: ours.redis.hlen(settings.keys.users) == 1, deadline_seconds=30, what="the effect")
