@@ -77,6 +77,7 @@ class Worker:
     ) -> None:
         self._settings = settings
         self._lanes = frozenset(lanes)
+        self._redis = connect(settings.redis_url)
         self._known_leases: set[bytes] = set()
         self.log = directory / f"{name}.log"
         celery = [sys.executable, "-m", "celery", "-A", app, "worker", "-Q", ",".join(lanes), "-n", f"{name}@%h"]
@@ -139,6 +140,7 @@ class Worker:
     ) -> None:
         if self._process is not None:
             self.kill()
+        self._redis.close()
         if error is not None:
             print(f"--- {self.log}\n{self.log.read_text(errors='replace')[-20_000:]}")
 
@@ -147,11 +149,8 @@ class Worker:
             os.killpg(self.pid, number)
 
     def _leases(self) -> dict[bytes, str]:
-        client = connect(self._settings.redis_url)
-        try:
-            leases = {name: client.get(name) for name in client.scan_iter(self._settings.keys.lease("*"), count=1000)}
-        finally:
-            client.close()
+        client, pattern = self._redis, self._settings.keys.lease("*")
+        leases = {name: client.get(name) for name in client.scan_iter(pattern, count=1000)}
         return {name: lane.decode() for name, lane in leases.items() if lane is not None}
 
     def _is_ready(self) -> bool:
