@@ -15,8 +15,8 @@ from rich.console import Console
 
 from benchmarks import expiring, handling, java_lane, latency, peers, publishing, warming
 from benchmarks.figures import Report, machine
+from benchmarks.server import measure_with
 from benchmarks.systems import SYSTEMS
-from connectbot.redis_server import find_server
 
 Bench = Callable[..., Report]
 
@@ -39,14 +39,25 @@ DEFAULT_FILE: Final = Path(".connectbot/bench.json")
     help="Only this system in the bench of events; may be repeated.",
 )  # fmt: skip
 @click.option("--repeat", type=click.IntRange(1), help="How often each figure is measured (5, or 1 with --quick).")
+@click.option(
+    "--server", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The Redis server to measure with; else Valkey 9.1 where the system has jemalloc, else the first found.",
+)  # fmt: skip
 @click.option("--json", "file", type=click.Path(path_type=Path), default=DEFAULT_FILE, show_default=True)
 @click.option("--plots", type=click.Path(path_type=Path, file_okay=False), help="Draw plots into this directory.")
 def main(
-    *, quick: bool, only: tuple[str, ...], systems: tuple[str, ...], repeat: int | None, file: Path, plots: Path | None
+    *,
+    quick: bool,
+    only: tuple[str, ...],
+    systems: tuple[str, ...],
+    repeat: int | None,
+    server: Path | None,
+    file: Path,
+    plots: Path | None,
 ) -> None:
     """Measure the worker beside its peers. Exit 0 whatever the figures say: they depend on the machine."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    on, began = machine() | {"server": _server()}, time.monotonic()
+    on, began = machine() | {"server": measure_with(server)}, time.monotonic()
     size = f"{on['cores']} cores of {on['processor']}, {on['memory_mib']:,} MiB"
     console.print(f"{size}, load {on['load_before']:.2f}, {on['server']}")
     reports = []
@@ -61,13 +72,6 @@ def main(
     console.print(f"{found['seconds']:g} s; all figures are in {file}")
     if plots:
         subprocess.run([peers.python(peers.PLOTS), "-m", "benchmarks.plots", str(file), str(plots)], check=True)
-
-
-def _server() -> str:
-    """Which Redis the embedded one is, as in ``Valkey 9.1.2, malloc=jemalloc-5.3.0``."""
-    said = subprocess.run([find_server(), "--version"], capture_output=True, text=True, check=True).stdout.split()
-    facts = dict(word.split("=", 1) for word in said if "=" in word)
-    return f"{said[0]} {facts['v']}, malloc={facts['malloc']}"
 
 
 if __name__ == "__main__":
