@@ -2,7 +2,8 @@
 
 A beat that has lost its lock, because it hung or because a failover lost the key, stands by like any other. One whose
 schedule is gone, because Redis was flushed or came back empty, writes it again. And what ran last while a clock was far
-ahead does not wait for that time to come.
+ahead does not wait for that time to come. What the broker does not take is due until it does: Celery would take it for
+done, and wait for the next time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import time
 from types import SimpleNamespace
 from typing import Any, Final
 
+from celery.beat import SchedulingError
+from kombu.exceptions import OperationalError
 from redbeat import RedBeatScheduler
 from redbeat.schedulers import acquire_distributed_beat_lock, get_redis
 from redis.exceptions import RedisError
@@ -28,7 +31,7 @@ class SteadyScheduler(RedBeatScheduler):  # type: ignore[misc]  # redbeat has no
     """Ticks while Redis serves and the lock is ours, and tries again when not (Celery: ``beat_scheduler``)."""
 
     lock: Any = None
-    _waits = False
+    _waits = _is_refused = False
     _ticked_at = math.inf
     """When it last ticked, in epoch seconds."""
 
@@ -59,7 +62,23 @@ class SteadyScheduler(RedBeatScheduler):  # type: ignore[misc]  # redbeat has no
             self.lock, self._ticked_at = None, math.inf
             return PAUSE_SECONDS
         self._waits, self._ticked_at = False, self._now()
-        return seconds
+        return PAUSE_SECONDS if self._is_refused else seconds
+
+    def apply_async(self, entry: Any, *arguments: Any, **options: Any) -> Any:
+        """Send the task of an entry, and only then note that it ran."""
+        try:
+            sent = super().apply_async(entry, *arguments, advance=False, **options)
+        except SchedulingError as error:
+            if isinstance(error.__context__, OperationalError | RedisError):
+                if not self._is_refused:
+                    logger.warning("the broker does not take what is due: %s", type(error.__context__).__name__)
+                self._is_refused = True
+                return None
+            self.reserve(entry)  # what nobody can send is not tried again and again
+            raise
+        self._is_refused = False
+        self.reserve(entry)
+        return sent
 
     def _forget_the_future(self) -> None:
         """What ran last at a time that is still to come is taken to have run just now: else it would wait for it."""

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from connectbot.redis_client import RedisClient
+from connectbot.embedded import EmbeddedRedis
+from connectbot.redis_client import RedisClient, connect
 from connectbot.settings import Settings
-from tests.failover import Beat
+from tests.failover import Beat, running_beat
 from tests.support import ROOT, wait_until
 from worker.schedule import SCHEDULE
 
@@ -70,6 +71,14 @@ def test_the_schedule_comes_back_when_redis_came_back_empty(
     )
 
 
+def move_last_run(name: str, settings: Settings, client: RedisClient, *, years: int) -> None:
+    key = f"{settings.keys.beat_prefix}{name}"
+    meta = json.loads(client.hget(key, "meta"))
+    meta["last_run_at"]["year"] += years
+    client.hset(key, "meta", json.dumps(meta))
+    client.zincrby(f"{settings.keys.beat_prefix}:schedule", years * 365 * 86_400, key)
+
+
 def test_a_beat_goes_on_although_a_clock_was_a_year_ahead(
     two_beats: tuple[Beat, Beat], settings: Settings, client: RedisClient
 ) -> None:
@@ -77,13 +86,38 @@ def test_a_beat_goes_on_although_a_clock_was_a_year_ahead(
     wait_until(lambda: active.ticks(), deadline_seconds=20, what="a tick")
     active.end(signal.SIGKILL)
     for name in SCHEDULE:
-        key = f"{settings.keys.beat_prefix}{name}"
-        meta = json.loads(client.hget(key, "meta"))
-        meta["last_run_at"]["year"] += 1
-        client.hset(key, "meta", json.dumps(meta))
-        client.zincrby(f"{settings.keys.beat_prefix}:schedule", 365 * 86_400, key)
+        move_last_run(name, settings, client, years=1)
     wait_until(lambda: len(standby.ticks()) >= 2, deadline_seconds=30, what="ticks of the second beat")
     assert len(standby.ticks("menus-warm")) == 0, "what has run is not done again at once"
+
+
+def sent(queues: RedisClient, task: str) -> int:
+    return sum(json.loads(message)["headers"]["task"] == task for message in queues.lrange("default", 0, -1))
+
+
+@pytest.mark.parametrize("trouble", ["away", "refuses"])
+def test_what_the_broker_does_not_take_is_sent_once_when_it_does(
+    trouble: str, settings: Settings, client: RedisClient, tmp_path: Path
+) -> None:
+    with (
+        EmbeddedRedis(tmp_path / "broker") as broker,
+        connect(broker.url) as queues,
+        running_beat(replace(settings, celery_broker_url=broker.url), tmp_path) as beat,
+    ):
+        wait_until(lambda: queues.llen("default"), deadline_seconds=20, what="a tick")
+        if trouble == "away":
+            broker.kill()
+        else:
+            queues.config_set("min-replicas-to-write", 1)
+        move_last_run("menus-warm", settings, client, years=-1)
+        wait_until(lambda: len(beat.ticks("menus-warm")) > 1, deadline_seconds=30, what="two attempts")
+        broker.start()
+        queues.config_set("min-replicas-to-write", 0)
+        wait_until(lambda: sent(queues, "menus.warm"), deadline_seconds=30, what="the task")
+        attempts = len(beat.ticks("temp-data-expire"))
+        wait_until(lambda: len(beat.ticks("temp-data-expire")) > attempts, deadline_seconds=30, what="the next tick")
+        assert sent(queues, "menus.warm") == 1
+        assert beat.log.read_text().count("the broker does not take what is due") == 1
 
 
 def test_a_beat_that_still_waits_for_redis_ends_when_it_is_told_to(settings: Settings, tmp_path: Path) -> None:
