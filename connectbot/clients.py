@@ -84,4 +84,6 @@ class Clients:
         """Close the connections that are not in use: where one was half-open, the others most likely are, too."""
         self.publisher.distrust_connections()
         self.stream.distrust_connections()
+        self.java_gate.breaker.distrust_connections()
+        self.claims.distrust_connections()
         self.redis.connection_pool.disconnect(inuse_connections=False)

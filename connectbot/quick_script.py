@@ -1,4 +1,4 @@
-"""A Lua script that is called often: for publishing an event, or for the next part of a batch.
+"""A Lua script that is called often: for publishing an event, for a permit, or for the next part of a batch.
 
 Around each command redis-py 8 takes a connection from its pool and gives it back, counts both, keeps a count of retries
 and measures the call, which takes longer than the event itself. Here one connection stays at hand; threads that come

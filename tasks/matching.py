@@ -80,16 +80,17 @@ def answer_request(ours: Clients, received: Sequence[Received]) -> Effects:
     (one,) = received
     request = _request(one)
     deadline = deadline_of(ours, one)
-    left_seconds = _left_seconds(ours, deadline)
     claimed = ours.claims.claim(_wish(one), one.entry)
     if claimed.claim is Claim.DOUBLED:
         return Effects()
+    left_seconds = math.inf if deadline is None else deadline - claimed.now
     if left_seconds <= 0:
         return _too_late(ours, one, request)
     if claimed.twin:
         return _answered_by_twin(ours, one, request, claimed)
     hurried = left_seconds < ours.settings.java_service_timeout_seconds
-    result = ask(ours, one, lambda: _match(ours, one, request, deadline), hurried=hurried)
+    give_up = time.monotonic() + left_seconds
+    result = ask(ours, one, lambda: _match(ours, one, request, give_up), hurried=hurried)
     return _results(ours, one, result)
 
 
@@ -98,14 +99,9 @@ answer = event_task("matching.answer", farewell=announce_failure, one_by_one=Tru
 )
 
 
-def _left_seconds(ours: Clients, deadline: float | None) -> float:
-    """By Redis' clock, by which what is put aside comes back at its deadline, too."""
-    return math.inf if deadline is None else deadline - ours.stream.now()
-
-
-def _match(ours: Clients, one: Received, request: MatchingRequest, deadline: float | None) -> MatchingResult:
-    """Call the service, unless the deadline has passed while the permit was waited for."""
-    left_seconds = _left_seconds(ours, deadline)
+def _match(ours: Clients, one: Received, request: MatchingRequest, give_up: float) -> MatchingResult:
+    """Call the service, unless the deadline (``time.monotonic``) has passed while the permit was waited for."""
+    left_seconds = give_up - time.monotonic()
     if left_seconds <= 0:
         raise Later("deadline", delay_seconds=0, counted=False)
     return ours.java.match(

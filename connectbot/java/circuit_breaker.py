@@ -19,8 +19,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from connectbot.keys import Keys
+from connectbot.quick_script import QuickScript
 from connectbot.redis_client import RedisClient, translated_errors
-from connectbot.scripts import text_of
 from connectbot.settings import Settings
 
 Outcome = Literal["success", "failure", "cut_short", "ignored"]
@@ -176,6 +176,11 @@ class CircuitBreaker:
             oldest_parked=int(oldest[0].partition(b"-")[0]) / 1000 if oldest else None,
         )
 
+    def distrust_connections(self) -> None:
+        """Close the connections at hand for permits: they may be half-open."""
+        for script in self._scripts.values():
+            script.distrust()
+
     # --- inside ---------------------------------------------------------------------------------------
 
     def _run(self, name: str, *words: Any) -> Any:
@@ -183,6 +188,6 @@ class CircuitBreaker:
             return self._scripts[name](keys=self._script_keys, args=[self._rules, *words])
 
     @cached_property
-    def _scripts(self) -> dict[str, Any]:
+    def _scripts(self) -> dict[str, QuickScript]:
         names = ("admit", "record", "tend", "probed", "turn")
-        return {name: self._redis.register_script(text_of("breaker", f"breaker_{name}")) for name in names}
+        return {name: QuickScript(self._redis, "breaker", f"breaker_{name}") for name in names}

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 from connectbot.cache_keys import MATCHING_RESULTS, CacheKeys, temp_key
 from connectbot.entries import Entry
 from connectbot.keys import Keys
+from connectbot.quick_script import QuickScript
 from connectbot.redis_client import Command, RedisClient, translated_errors
-from connectbot.scripts import text_of
 
 LIFETIME_SECONDS: Final = 1800
 """How long a request is remembered: as long as v21 keeps one (contract v21)."""
@@ -42,10 +42,14 @@ class Claim(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The outcome of a claim; ``twin`` names the other request, by the hash of its id, where there is one."""
+    """The outcome of a claim. ``twin`` names the other request, by the hash of its id, where there is one.
+
+    ``now`` is when it was claimed, in epoch seconds by Redis' clock, by which what is put aside comes back.
+    """
 
     claim: Claim
-    twin: str = ""
+    twin: str
+    now: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +88,13 @@ class MatchingClaims:
         ]
         came_ms = entry.origin.partition("-")[0]
         with translated_errors():
-            claim, *twin = self._script(keys=keys, args=[entry.origin, came_ms, wish.request, LIFETIME_SECONDS])
-        return Claimed(Claim(claim.decode()), twin[0].decode() if twin else "")
+            found = self._script(keys=keys, args=[entry.origin, came_ms, wish.request, LIFETIME_SECONDS])
+        claim, twin, seconds, microseconds = (part.decode() for part in found)
+        return Claimed(Claim(claim), twin, int(seconds) + int(microseconds) / 1e6)
+
+    def distrust_connections(self) -> None:
+        """Close the connection at hand for claims: it may be half-open."""
+        self._script.distrust()
 
     def answered_key(self, request_id: str) -> str:
         """The key that exists once a request was answered."""
@@ -122,8 +131,8 @@ class MatchingClaims:
         return [("DEL", self._keys.matching_claim(wish.request), *ours)]
 
     @cached_property
-    def _script(self) -> Any:
-        return self._redis.register_script(text_of("matching_claim"))
+    def _script(self) -> QuickScript:
+        return QuickScript(self._redis, "matching_claim")
 
 
 def _encoded(request_id: str) -> bytes:

@@ -12,9 +12,10 @@ import pytest
 
 from connectbot.clients import Clients
 from connectbot.effects import Effects
-from connectbot.entries import Batch
+from connectbot.entries import Batch, Entry
 from connectbot.errors import Later
 from connectbot.events import Event, encode, new_event
+from connectbot.matching.claims import Wish
 from connectbot.redis_client import RedisClient
 from connectbot.users import KnownUser, Users
 from connectbot.watching import ages
@@ -284,3 +285,23 @@ def test_who_comes_back_while_the_deleted_are_forgotten_is_not_forgotten(
     monkeypatch.setattr(Users, "look_up", look_up_and_be_late)
     assert ours.users.forget_deleted(before=time.time() + 1, limit=9) == 1
     assert not came_back or ours.users.look_up([1]), "there was a moment to come back in, and it was forgotten"
+
+
+def test_connections_that_are_not_trusted_are_all_closed(ours: Clients, client: RedisClient) -> None:
+    """What a consumer does after an outage, and a process whose connections lay idle."""
+
+    def connections() -> set[str]:
+        return {one["id"] for one in client.client_list()}
+
+    others = connections()
+    ours.redis.connection_pool.disconnect()
+    put(ours, event())
+    batch = read(ours)
+    ours.stream.commit(LANE, CONSUMER, [batch.first], Effects())
+    ours.publisher.publish(event())
+    ours.claims.claim(Wish("r1", b"question"), Entry(batch.first, {}))
+    ours.java_gate.call(lambda: None)
+    opened = connections() - others
+    assert len(opened) >= 5
+    ours.distrust_connections()
+    wait_until(lambda: not opened & connections(), deadline_seconds=20, what="an end of each of them")
