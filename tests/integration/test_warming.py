@@ -220,13 +220,13 @@ def test_a_walk_goes_on_where_another_one_stopped(ours: Clients, small_pages: No
     assert {user_id for user_id in users if ours.menus.get(user_id, "main")} == set(users) - first
 
 
-def test_a_walk_whose_place_is_lost_begins_anew(ours: Clients, small_pages: None) -> None:
+def test_a_walk_whose_place_is_lost_begins_anew(ours: Clients, client: RedisClient, small_pages: None) -> None:
     users = range(MANY)
     know(ours, [(user_id, "employee") for user_id in users])
     walk = ours.menus.warmer.everybody()
     assert 0 < next(walk).done < MANY
     clear(ours, users)
-    ours.redis.delete(*ours.redis.keys(ours.settings.keys.menu_walk_page("*")))
+    client.delete(*client.keys(ours.settings.keys.menu_walk_page("*")))
     *_, last = walk
     assert last == Progress("", MANY, MANY)
     assert all(cached(ours, users))
