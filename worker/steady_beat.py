@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from redis.exceptions import RedisError
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS: Final = 1.0
+NEVER: Final = datetime.fromtimestamp(0, UTC)
 MOST_AHEAD_SECONDS: Final = 60.0
 """So far the clocks of two beats may differ, before what one of them says is not believed by the other."""
 
@@ -65,19 +67,21 @@ class SteadyScheduler(RedBeatScheduler):  # type: ignore[misc]  # redbeat has no
         return PAUSE_SECONDS if self._is_refused else seconds
 
     def apply_async(self, entry: Any, *arguments: Any, **options: Any) -> Any:
-        """Send the task of an entry, and only then note that it ran."""
+        """Note that an entry runs, and send its task; where the broker does not take it, it is due as it was before.
+
+        In this order a beat that ends in between leaves one run out, and nothing is sent twice.
+        """
         try:
-            sent = super().apply_async(entry, *arguments, advance=False, **options)
+            sent = super().apply_async(entry, *arguments, **options)
         except SchedulingError as error:
-            if isinstance(error.__context__, OperationalError | RedisError):
-                if not self._is_refused:
-                    logger.warning("the broker does not take what is due: %s", type(error.__context__).__name__)
-                self._is_refused = True
-                return None
-            self.reserve(entry)  # what nobody can send is not tried again and again
-            raise
+            if not isinstance(error.__context__, OperationalError | RedisError):
+                raise
+            entry.reschedule(entry.last_run_at or NEVER)
+            if not self._is_refused:
+                logger.warning("the broker does not take what is due: %s", type(error.__context__).__name__)
+            self._is_refused = True
+            return None
         self._is_refused = False
-        self.reserve(entry)
         return sent
 
     def _forget_the_future(self) -> None:
